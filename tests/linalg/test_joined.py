@@ -1,4 +1,4 @@
-"""Many matrices that are iterated on as blocks of one, as on a device: right for each, or left to go alone."""
+"""Many matrices that are iterated on at once, as on a device: right for each, or left to go alone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from tests.helpers.grids import poisson
 from tests.helpers.simulated import counted
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg import SparseTensor, cache_counters, clear_factor_cache, together
+from torch_sla.linalg.backends import pytorch
+from torch_sla.linalg.backends.base import SolveOptions, Symbolic
 from torch_sla.linalg.backends.pytorch import PyTorch
 from torch_sla.linalg.precond.multigrid import AMG
+from torch_sla.linalg.sparse.pattern import Pattern
+from torch_sla.linalg.sparse.structure import Structure
 
 F64 = torch.float64
 SIDE = 24
@@ -71,6 +75,51 @@ def test_solutions_and_gradients_are_those_of_each(way: str, device: str) -> Non
     loss = [(y**3).sum() for y in (x, direct)]
     for one, two in zip(*(torch.autograd.grad(l, (v, b)) for l in loss), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-7, atol=1e-7 * float(two.abs().max()))
+
+
+@pytest.mark.parametrize("device", ["cpu", ON_CUDA])
+@pytest.mark.parametrize("method", ["cg", "bicgstab", "minres"])
+@pytest.mark.parametrize("scaled", ["jacobi", "none"])
+def test_columns_of_their_own(
+    method: str, scaled: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What divides by the diagonal only iterates with all right-hand sides as columns."""
+    monkeypatch.setattr(together, "JOINED", 0)
+    if device == "cpu":
+        beside: Any = pytorch._side_by_side
+        monkeypatch.setattr(PyTorch, "iterate_batch", lambda _, *given: beside(*given))
+    monkeypatch.setattr(pytorch, "JOINED", 2 * N)
+    monkeypatch.setattr(pytorch, "takes", lambda *_: False)
+    A = plates(5, device)
+    v = A.values.clone().requires_grad_()
+    b = torch.randn(5, N, 2, dtype=F64).to(device).requires_grad_()
+    A = SparseTensor.from_pattern(A.pattern, v)
+    request = {"backend": "pytorch", "method": method, "preconditioner": scaled}
+    x, info = A.solve(b, info=True, **request)
+    assert info.notes == ["5 matrices at once"]
+    direct = A.cpu().solve(b.cpu(), backend="native", method="cholesky")
+    torch.testing.assert_close(x.cpu(), direct, rtol=1e-6, atol=1e-8)
+    again, info = A.solve(b, x0=x.detach(), info=True, **request)
+    assert info.iterations <= 2
+    torch.testing.assert_close(again, x)
+    loss = [(y**3).sum() for y in (x, direct)]
+    for one, two in zip(*(torch.autograd.grad(l, (v, b)) for l in loss), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-7 * float(two.abs().max()))
+
+
+@pytest.mark.parametrize("mode", ["n", "t", "h"])
+def test_columns_of_unsymmetric_and_complex_matrices(mode: Any) -> None:
+    p = Pattern.from_coo(*torch.tensor([[0, 0, 1, 2, 2], [0, 1, 1, 0, 2]]), (3, 3))
+    values = torch.randn(4, 5, dtype=torch.complex128) + 4 * (p.row == p.col)
+    b = torch.randn(4, 3, 1, dtype=torch.complex128)
+    symbolic = Symbolic(p, "bicgstab", Structure())
+    options = SolveOptions(rtol=1e-12, preconditioner="jacobi")
+    found = pytorch._side_by_side(symbolic, values, b, mode, options, None)
+    dense = SparseTensor.from_pattern(p, values).to_dense()
+    dense = {"n": dense, "t": dense.mT, "h": dense.mH}[mode]
+    torch.testing.assert_close(found[0], torch.linalg.solve(dense, b))
+    values[1, 0] = 0.0
+    assert pytorch._side_by_side(symbolic, values, b, mode, options, None) is None
 
 
 @pytest.mark.parametrize("room", [N, 2 * N, 3 * N], ids=["alone", "pairs", "threes"])

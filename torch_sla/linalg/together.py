@@ -107,9 +107,7 @@ def iterate_together(
         options = replace(options, preconditioner=candidate.preconditioner)
     mode, truth = modes
     backend = get_backend(candidate.backend)
-    found = None
-    if x0 is None:
-        found = backend.iterate_batch(kept.symbolic_of(candidate), values, b, mode, options)
+    found = backend.iterate_batch(kept.symbolic_of(candidate), values, b, mode, options, x0)
     if found is None and backend.joins(candidate.method, options.preconditioner, values):
         found = _joined(kept, candidate, values, marks, b, mode, options, x0)
     if found is None:

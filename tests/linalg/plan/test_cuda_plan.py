@@ -112,6 +112,8 @@ def test_members_of_a_batch_share_launches_and_not_memory(lattice: bool) -> None
     assert more.nbytes == pytest.approx(16 * many.nbytes, rel=0.05)
     assert more.seconds > 4 * many.seconds
     host = replace(asked, device="cpu", batch=64)
+    beside = [make_plan(replace(asked, preconditioner="jacobi", batch=k)).seconds for k in (1, 64)]
+    assert beside[1] < 10 * beside[0]
     assert make_plan(host).nbytes == make_plan(replace(host, batch=1)).nbytes
 
 

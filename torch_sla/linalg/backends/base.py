@@ -34,7 +34,7 @@ __all__ = [
 
 Mode = Literal["n", "t", "h"]
 REAL_DTYPES = frozenset({torch.float32, torch.float64})
-JOINED = 1 << 22  # unknowns of matrices that are iterated on as one, see `Backend.joins`
+JOINED = 1 << 22  # unknowns of matrices that are iterated on at once on a device
 ALL_DTYPES = REAL_DTYPES | {torch.complex64, torch.complex128}
 
 
@@ -324,7 +324,13 @@ class Backend(ABC):
         return None
 
     def iterate_batch(
-        self, symbolic: Symbolic, values: Tensor, b: Tensor, mode: Mode, options: SolveOptions
+        self,
+        symbolic: Symbolic,
+        values: Tensor,
+        b: Tensor,
+        mode: Mode,
+        options: SolveOptions,
+        x0: Tensor | None = None,
     ) -> tuple[Tensor, Tensor] | None:
         """Iterate on ``op(A_i) x_i = b_i`` for all members at once; None where it goes one by one.
 

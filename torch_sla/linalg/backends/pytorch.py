@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from torch_sla.linalg.backends.base import (
+    JOINED,
     Backend,
     Capabilities,
     Method,
@@ -43,6 +45,7 @@ _GENERAL = ("jacobi", "multigrid", "block_jacobi", "ssor", "ilu", "ichol", "none
 _INDEFINITE = ("none", "jacobi", "block_jacobi", "ssor", "ichol", GIVEN)
 
 _SQUARE: dict[str, Any] = {"cg": cg, "bicgstab": bicgstab, "gmres": gmres, "minres": minres}
+_SIDE_BY_SIDE = ("cg", "bicgstab", "minres")  # of which a step takes a few vectors, and no basis
 _LEAST_SQUARES: dict[str, Any] = {"lsqr": lsqr, "lsmr": lsmr}
 
 
@@ -52,6 +55,76 @@ class _Kept:
 
     wanted: Any
     skeleton: Any
+
+
+def _in_one_kernel(
+    symbolic: Symbolic, values: Tensor, b: Tensor, options: SolveOptions
+) -> tuple[Tensor, Tensor] | None:
+    """Solve small definite systems with one program each; None where they are others."""
+    n, pattern = b.shape[1], symbolic.pattern
+    fused = symbolic.method == "cg" and options.preconditioner == "jacobi"
+    if not (fused and b.shape[2] == 1 and takes(values, n)):
+        return None
+    diagonal = kernels.diagonal(pattern.crow, pattern.ccol, values, n)
+    if not bool((diagonal > 0).all()):
+        return None
+    norm = torch.linalg.vector_norm(b[..., 0], dim=1)
+    target = 0.5 * torch.clamp(options.rtol * norm, min=options.atol)
+    limit = options.maxiter or 10 * n
+    x, iterations = batched_cg(
+        pattern.crow, pattern.ccol, values, diagonal, b[..., 0], target, limit
+    )
+    return x.unsqueeze(-1), iterations
+
+
+def _side_by_side(
+    symbolic: Symbolic,
+    values: Tensor,
+    b: Tensor,
+    mode: Mode,
+    options: SolveOptions,
+    x0: Tensor | None,
+) -> tuple[Tensor, Tensor] | None:
+    """Iterate with the right-hand sides of all members as columns, of which each has scalars of its own.
+
+    None where there is room for one member only, or one has a zero on its diagonal.
+    """
+    count, n, width = b.shape
+    groups = -(-count // max(1, JOINED // n))
+    if groups == count:
+        return None
+    p = symbolic.pattern
+    if mode != "n":
+        values, p = p.transpose_values(values), p.transposed
+        values = values.conj().resolve_conj() if mode == "h" else values
+    inverse = None
+    if options.preconditioner == "jacobi":
+        inverse = kernels.diagonal(p.crow, p.ccol, values, n).reciprocal()
+        if not bool(torch.isfinite(inverse).all()):
+            return None
+
+    def members(v: Tensor) -> Tensor:
+        return v.reshape(n, -1, width).movedim(1, 0)
+
+    def columns(v: Tensor) -> Tensor:
+        return v.movedim(0, 1).reshape(n, -1)
+
+    def product(a: Tensor, v: Tensor) -> Tensor:
+        x = members(v).contiguous()
+        return columns(kernels.spmm(p.crow, p.ccol, a, x, longest=p.longest_row))
+
+    method = _SQUARE[symbolic.method]
+    krylov = KrylovOptions(options.rtol, options.atol, options.maxiter)
+    x, iterations = torch.empty_like(b), torch.empty(count, dtype=torch.int32, device=b.device)
+    for group in range(groups):
+        own = slice(count * group // groups, count * (group + 1) // groups)
+        A, M = partial(product, values[own]), None
+        if inverse is not None:
+            M = columns(inverse[own].unsqueeze(-1).expand(-1, -1, width)).mul
+        start = None if x0 is None else columns(x0[own])
+        done = method(A, columns(b[own]), M=M, x0=start, options=krylov)
+        x[own], iterations[own] = members(done.x), done.iterations
+    return x, iterations
 
 
 class PyTorch(Backend):
@@ -111,22 +184,22 @@ class PyTorch(Backend):
         return Solution(done.x, done.iterations, done.history, done.result, done.sizes)
 
     def iterate_batch(
-        self, symbolic: Symbolic, values: Tensor, b: Tensor, mode: Mode, options: SolveOptions
+        self,
+        symbolic: Symbolic,
+        values: Tensor,
+        b: Tensor,
+        mode: Mode,
+        options: SolveOptions,
+        x0: Tensor | None = None,
     ) -> tuple[Tensor, Tensor] | None:
-        n, pattern = b.shape[1], symbolic.pattern
-        fused = symbolic.method == "cg" and options.preconditioner == "jacobi" and mode == "n"
-        if not (fused and b.shape[2] == 1 and takes(values, n)):
+        pointwise = options.preconditioner in ("jacobi", "none")
+        if values.is_cpu or not (pointwise and symbolic.method in _SIDE_BY_SIDE):
             return None
-        diagonal = kernels.diagonal(pattern.crow, pattern.ccol, values, n)
-        if not bool((diagonal > 0).all()):
-            return None
-        norm = torch.linalg.vector_norm(b[..., 0], dim=1)
-        target = 0.5 * torch.clamp(options.rtol * norm, min=options.atol)
-        limit = options.maxiter or 10 * n
-        x, iterations = batched_cg(
-            pattern.crow, pattern.ccol, values, diagonal, b[..., 0], target, limit
-        )
-        return x.unsqueeze(-1), iterations
+        if x0 is None and mode == "n":
+            found = _in_one_kernel(symbolic, values, b, options)
+            if found is not None:
+                return found
+        return _side_by_side(symbolic, values, b, mode, options, x0)
 
     def joins(self, method: str, preconditioner: object, values: Tensor) -> bool:
         # Kernels of small systems take less time than their launches, and cycles work on blocks as they do on

@@ -154,7 +154,7 @@ def _solves(facts: Facts) -> tuple[int, int, int]:
 
 
 def _members(facts: Facts) -> int:
-    """Matrices that multigrid sets up and iterates on as one, see `Backend.joins`."""
+    """Matrices that are iterated on at once, see `Backend.joins` and `Backend.iterate_batch`."""
     if facts.device == "cpu":
         return 1
     groups = -(-facts.batch // max(1, JOINED // max(1, facts.rows)))
@@ -328,13 +328,18 @@ def _krylov(
         vectors *= _WIDE
     basis = _basis(backend, method.name, iterations) * n * size
     held = nnz * (size + 4) + basis * together
-    step = machine.stream(matrix + vectors * together, held) + calls * machine.call
+    at_once = (
+        backend == "pytorch" and method.name != "gmres" and preconditioner in ("jacobi", "none")
+    )
+    members = _members(facts) if at_once else 1
+    step = machine.stream(matrix + vectors * together, held) + calls * machine.call / members
     if not facts.lattice:
         step += products * n * machine.row
     step *= columns / together
     judged, moved = _checks(facts, machine)
+    judged -= machine.solve * (1 - 1 / members)
     seconds = machine.solve + factorisations * setup + solves * (iterations * step + judged)
-    nbytes = basis * columns + room + 0.4 * _ROUNDING
+    nbytes = members * basis * columns + room + 0.4 * _ROUNDING
     return Estimate(
         seconds,
         nbytes,
