@@ -13,6 +13,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "released.hpp"
+
 namespace torch_sla_bindings {
 
 namespace py = pybind11;

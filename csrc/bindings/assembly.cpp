@@ -66,7 +66,7 @@ void bind_pull_back(py::module_& m) {
           const Scalar* from = in.data();
           const Real *G = inverse.data(), *w = measure.data();
           Scalar* to = out.mutable_data();
-          py::gil_scoped_release release;
+          const Released release;
           for_jets(jets[0], jets[1], jets[2], jets[3], dim,
                    [&](auto d, auto tv, auto tg, auto uv, auto ug) {
                      if (adjoint)
@@ -101,7 +101,7 @@ void bind_contract(py::module_& m) {
           const Scalar* from = source.data();
           const double* t = table.data();
           Scalar* to = result.mutable_data();
-          py::gil_scoped_release release;
+          const Released release;
           if (adjoint) torch_sla::contract_adjoint(s, from, t, to, threads);
           else torch_sla::contract(s, from, t, to, threads);
         },
@@ -177,7 +177,7 @@ void bind_sum(py::module_& m) {
           const Scalar* from = source.data();
           const double* t = table.data();
           Scalar* to = result.mutable_data();
-          py::gil_scoped_release release;
+          const Released release;
           if (adjoint) torch_sla::sum_matrices_adjoint(s, c, from, t, at, to, threads);
           else torch_sla::sum_matrices(s, c, from, t, at, to, threads);
         },
@@ -223,7 +223,7 @@ void bind_pair(py::module_& m) {
         f.inverse = inverse.data(), f.measure = measure.data();
         const Scalar *from = left.data(), *other = right.data();
         Scalar* out = result.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         f.pair(weights.size() ? weights.data() : nullptr);
         torch_sla::pair_fields(f, from, other, out, threads);
       },
@@ -244,7 +244,7 @@ void bind_expand(py::module_& m) {
         expect_size(rows, first.data()[nodes] + 1, "rows");
         expect_size(out, rows.data()[rows.size() - 1], "out");
         Out* to = out.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         torch_sla::expand_columns(starts.data(), columns.data(), first.data(), rows.data(), to,
                                   nodes, threads);
       },

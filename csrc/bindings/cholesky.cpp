@@ -51,7 +51,7 @@ void bind_analysis(py::module_& m) {
         expect_size(ccol, start[n], "ccol");
         std::vector<std::int32_t> result;
         {
-          py::gil_scoped_release release;
+          const Released release;
           result = torch_sla::order_vertices(torch_sla::symmetric_graph(n, start, column), wanted, pairs, threads);
         }
         return to_array(result);
@@ -73,7 +73,7 @@ void bind_analysis(py::module_& m) {
         const std::vector<std::int32_t> given(order.data(), order.data() + n);
         torch_sla::FrontCost front;
         if (cost) front = {(*cost)[0], (*cost)[1], (*cost)[2], (*cost)[3]};
-        py::gil_scoped_release release;
+        const Released release;
         return std::make_shared<Symbolic>(torch_sla::analyze(torch_sla::symmetric_graph(n, start, column), start,
                                                              column, given, pairs, together, front));
       },
@@ -136,7 +136,7 @@ void bind_values(py::module_& m, const char* suffix) {
             expect_size(x, n * nrhs, "x");
             const T* from = b.data();
             T* to = x.mutable_data();
-            py::gil_scoped_release release;
+            const Released release;
             const torch_sla::OneBlasThread one;
             torch_sla::solve(f, from, to, nrhs, conjugated, threads, torch_sla::borrowed_blas<T>());
           },
@@ -148,7 +148,7 @@ void bind_values(py::module_& m, const char* suffix) {
             expect_size(filled, f.symbolic->nnz, "filled");
             T* values = out.mutable_data();
             std::uint8_t* flags = filled.mutable_data();
-            py::gil_scoped_release release;
+            const Released release;
             const torch_sla::OneBlasThread one;
             torch_sla::selected_inverse(f, values, flags, torch_sla::borrowed_blas<T>());
           },
@@ -169,7 +169,7 @@ void bind_values(py::module_& m, const char* suffix) {
         const Kind wanted = to_kind(kind);
         std::vector<Outcome<T>> outcomes(batch);
         {
-          py::gil_scoped_release release;
+          const Released release;
           const torch_sla::OneBlasThread one;
           const bool spread = batch >= threads;
           const torch_sla::Schedule plan = torch_sla::plan_schedule(*symbolic, spread ? 1 : threads);
@@ -202,7 +202,7 @@ void bind_values(py::module_& m, const char* suffix) {
           if (f->symbolic->n != n) throw std::invalid_argument("`factors` differ in size");
         const T* from = b.data();
         T* to = x.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         const torch_sla::OneBlasThread one;
         torch_sla::parallel_for(batch, threads, [&](std::int64_t begin, std::int64_t end, int) {
           for (std::int64_t k = begin; k < end; ++k)
@@ -249,7 +249,7 @@ void bind_both(py::module_& m) {
         const T* from = values.data();
         R* s = scale.mutable_data();
         T* to = scaled.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         torch_sla::symmetric_scale(n, start, column, from, s);
         for (std::int64_t i = 0; i < n; ++i)
           for (std::int64_t e = start[i]; e < start[i + 1]; ++e) to[e] = from[e] * (s[i] * s[column[e]]);

@@ -17,7 +17,7 @@ void bind_colouring(py::module_& m) {
           expect_size(colour, n_rows, "colour");
           const Index *r = crow.data(), *c = ccol.data(), *rt = crow_t.data(), *ct = ccol_t.data();
           Index* out = colour.mutable_data();
-          py::gil_scoped_release release;
+          const Released release;
           return torch_sla::colour_rows(r, c, rt, ct, n_rows, out);
         },
         array_arg("crow"), array_arg("ccol"), array_arg("crow_t"), array_arg("ccol_t"),

@@ -16,7 +16,7 @@ void bind_factors(py::module_& m) {
         expect_size(values, ccol.size(), "values");
         const Index *r = crow.data(), *c = ccol.data(), *d = diagonal.data();
         T* a = values.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         return torch_sla::ilu0(r, c, d, a, n);
       },
       array_arg("crow"), array_arg("ccol"), array_arg("diagonal"), array_arg("values"));
@@ -30,7 +30,7 @@ void bind_factors(py::module_& m) {
         expect_size(values, ccol.size(), "values");
         const Index *r = crow.data(), *c = ccol.data(), *d = diagonal.data();
         T* a = values.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         return torch_sla::ichol0(r, c, d, a, n, shift);
       },
       array_arg("crow"), array_arg("ccol"), array_arg("diagonal"), array_arg("values"),
@@ -49,7 +49,7 @@ void bind_factors(py::module_& m) {
         const Index *r = crow.data(), *c = ccol.data(), *d = diagonal.data();
         const T *a = values.data(), *q = inverse ? inverse->data() : nullptr;
         T* out = x.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         torch_sla::triangular_solve(r, c, d, a, q, out, n, k, upper, adjoint, threads);
       },
       array_arg("crow"), array_arg("ccol"), array_arg("diagonal"), array_arg("values"),

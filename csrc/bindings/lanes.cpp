@@ -67,7 +67,7 @@ void bind_lanes(py::module_& m, const char* suffix) {
           [](const FactorT& f, const Array<std::int64_t>& members, const Array<T>& b, Array<T>& x, bool transposed,
              int threads) {
             const Solve<T> task(f, members, b, x);
-            py::gil_scoped_release release;
+            const Released release;
             torch_sla::solve_lanes(f, task.listed, task.b, task.x, task.nrhs, transposed, threads);
           },
           array_arg("members"), array_arg("b"), array_arg("x"), py::arg("transposed"), py::arg("threads"))
@@ -85,7 +85,7 @@ void bind_lanes(py::module_& m, const char* suffix) {
             expect_size(sizes, 5 * count * task.nrhs, "sizes");
             const torch_sla::LaneCheck<T> check{crow.data(), ccol.data(), values.data(), turned,
                                                 sizes.mutable_data()};
-            py::gil_scoped_release release;
+            const Released release;
             torch_sla::solve_lanes(f, task.listed, task.b, task.x, task.nrhs, transposed, threads, &check);
           },
           array_arg("members"), array_arg("b"), array_arg("x"), py::arg("transposed"), array_arg("crow"),
@@ -107,7 +107,7 @@ void bind_lanes(py::module_& m, const char* suffix) {
         check_slots(mirror, entries, 0, entries, "mirror");
         const torch_sla::LanePattern pattern{nnz, crow.data(), ccol.data(), {slot.data(), mirror.data()}};
         const T *from = values.data(), *given = probe.data();
-        py::gil_scoped_release release;
+        const Released release;
         const torch_sla::OneBlasThread one;
         return std::make_shared<FactorT>(
             torch_sla::factorize_lanes<T>(symbolic, pattern, from, members, symmetric, given, threads));
@@ -123,7 +123,7 @@ void bind_lanes(py::module_& m, const char* suffix) {
         expect_size(out, 4 * members, "out");
         const T* from = values.data();
         T* to = out.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         torch_sla::measure_lanes(n, crow.data(), ccol.data(), from, members, to, threads);
       },
       array_arg("crow"), array_arg("ccol"), array_arg("values"), array_arg("out"), py::arg("threads"));
@@ -139,7 +139,7 @@ void bind_lanes(py::module_& m, const char* suffix) {
         expect_size(sizes, 5 * members * nrhs, "sizes");
         const T *a = values.data(), *y = x.data(), *given = b.data();
         T *left = r.mutable_data(), *found = sizes.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         torch_sla::residual_members(n, crow.data(), ccol.data(), a, y, given, members, nrhs, transposed, left, found,
                                     threads);
       },

@@ -29,7 +29,7 @@ void bind_lu(py::module_& m, const char* suffix) {
         const torch_sla::lanes::Places places{slot.data(), mirror.data()};
         std::vector<Shared> made(batch);
         {
-          py::gil_scoped_release release;
+          const Released release;
           const torch_sla::OneBlasThread one;
           const bool spread = batch >= threads;
           const torch_sla::Schedule plan = torch_sla::plan_schedule(*symbolic, spread ? 1 : threads);
@@ -66,7 +66,7 @@ void bind_lu(py::module_& m, const char* suffix) {
           if (f->symbolic->n != n) throw std::invalid_argument("`factors` differ in size");
         const T* from = b.data();
         T* to = x.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         const torch_sla::OneBlasThread one;
         const bool spread = batch >= threads;
         torch_sla::parallel_for(batch, spread ? threads : 1, [&](std::int64_t begin, std::int64_t end, int) {

@@ -22,7 +22,7 @@ void bind_multigrid(pybind11::module_& m) {
       [](const Array<Index>& crow, const Array<Index>& ccol) {
         const Index *r = crow.data(), *c = ccol.data();
         const std::int64_t rows = crow.size() - 1;
-        py::gil_scoped_release release;
+        const Released release;
         return torch_sla::multigrid::detect_lattice(r, c, rows).n;
       },
       array_arg("crow"), array_arg("ccol"));

@@ -22,7 +22,7 @@ void bind_indices(py::module_& m) {
         const Index *r = row.data(), *c = col.data();
         Index *out_crow = crow.mutable_data(), *out_ccol = ccol.mutable_data();
         Index* out_slot = slot.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         return torch_sla::coo_to_csr(r, c, nnz, n_rows, n_cols, out_crow, out_ccol, out_slot,
                                      threads);
       },
@@ -35,7 +35,7 @@ void bind_indices(py::module_& m) {
         expect_size(col, row.size(), "col");
         const Index *r = row.data(), *c = col.data();
         const std::int64_t nnz = row.size();
-        py::gil_scoped_release release;
+        const Released release;
         return torch_sla::sorted_unique(r, c, nnz);
       },
       array_arg("row"), array_arg("col"));
@@ -47,7 +47,7 @@ void bind_indices(py::module_& m) {
         const Index* t = target.data();
         const std::int64_t n_sources = target.size();
         Index* out = offsets.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         torch_sla::count_offsets(t, n_sources, n_targets, out);
       },
       array_arg("target"), py::arg("n_targets"), array_arg("offsets"));
@@ -61,7 +61,7 @@ void bind_indices(py::module_& m) {
         expect_size(order, n_sources, "order");
         const Index* t = target.data();
         Index *o = offsets.mutable_data(), *p = order.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         torch_sla::segment_order(t, n_sources, n_targets, o, p, threads);
       },
       array_arg("target"), py::arg("n_targets"), array_arg("offsets"), array_arg("order"),
@@ -74,7 +74,7 @@ void bind_indices(py::module_& m) {
         const Index* c = crow.data();
         expect_size(row, c[n_rows], "row");
         Index* out = row.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         torch_sla::expand_rows(c, n_rows, out, threads);
       },
       array_arg("crow"), array_arg("row"), py::arg("threads"));
@@ -89,7 +89,7 @@ void bind_indices(py::module_& m) {
         expect_size(perm, nnz, "perm");
         const Index *r = crow.data(), *c = ccol.data();
         Index *rt = crow_t.mutable_data(), *ct = ccol_t.mutable_data(), *p = perm.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         torch_sla::transpose_csr(r, c, n_rows, n_cols, rt, ct, p, threads);
       },
       array_arg("crow"), array_arg("ccol"), py::arg("n_cols"), array_arg("crow_t"),
@@ -102,7 +102,7 @@ void bind_indices(py::module_& m) {
         if (n > crow.size() - 1) throw std::invalid_argument("`slot` is longer than the diagonal");
         const Index *r = crow.data(), *c = ccol.data();
         Index* s = slot.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         torch_sla::diagonal_slots(r, c, n, s, threads);
       },
       array_arg("crow"), array_arg("ccol"), array_arg("slot"), py::arg("threads"));
@@ -122,7 +122,7 @@ void bind_values(py::module_& m) {
         const Index *o = offsets.data(), *p = order.data();
         const T* source = x.data();
         T* target = out.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         torch_sla::segment_sum(o, p, source, target, batch, n_sources, n_targets, k, threads);
       },
       array_arg("x"), array_arg("offsets"), array_arg("order"), array_arg("out"),
@@ -137,7 +137,7 @@ void bind_values(py::module_& m) {
         const Index* t = target.data();
         const T* source = y.data();
         T* x = out.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         torch_sla::gather(t, source, x, batch, n_sources, n_targets, k, threads);
       },
       array_arg("y"), array_arg("target"), array_arg("out"), py::arg("threads"));
@@ -165,7 +165,7 @@ void bind_values(py::module_& m) {
         const Index *r = crow.data(), *c = ccol.data(), *s = slots ? slots->data() : nullptr;
         const T *a = values.data(), *source = x.data();
         T* target = y.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         torch_sla::spmm(r, c, s, a, source, target, shape, conj, threads);
       },
       array_arg("crow"), array_arg("ccol"), array_arg("values"), array_arg("x"), array_arg("y"),
@@ -185,7 +185,7 @@ void bind_values(py::module_& m) {
         const Index *r = crow.data(), *c = ccol.data();
         const T *left = u.data(), *right = v.data();
         T* s = out.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         torch_sla::sampled_product(r, c, left, right, s, batch, n_rows, n_cols, k, negative, threads);
       },
       array_arg("crow"), array_arg("ccol"), array_arg("u"), array_arg("v"), array_arg("out"),
@@ -208,7 +208,7 @@ void bind_sparse(py::module_& m) {
         const std::int64_t size = bytes.size();
         torch_sla::Digest digest;
         {
-          py::gil_scoped_release release;
+          const Released release;
           digest = torch_sla::fingerprint(data, size, threads);
         }
         return py::make_tuple(digest.low, digest.high);

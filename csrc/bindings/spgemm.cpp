@@ -17,7 +17,7 @@ void bind_positions(py::module_& m) {
         const Index *ra = crow_a.data(), *ca = ccol_a.data();
         const Index *rb = crow_b.data(), *cb = ccol_b.data();
         Index* out = crow_c.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         return torch_sla::spgemm_offsets(ra, ca, rb, cb, n_rows, n_cols, out, threads);
       },
       array_arg("crow_a"), array_arg("ccol_a"), array_arg("crow_b"), array_arg("ccol_b"),
@@ -34,7 +34,7 @@ void bind_positions(py::module_& m) {
         const Index *ra = crow_a.data(), *ca = ccol_a.data();
         const Index *rb = crow_b.data(), *cb = ccol_b.data(), *rc = crow_c.data();
         Index* out = ccol_c.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         torch_sla::spgemm_columns(ra, ca, rb, cb, n_rows, n_cols, rc, out, threads);
       },
       array_arg("crow_a"), array_arg("ccol_a"), array_arg("crow_b"), array_arg("ccol_b"),
@@ -68,7 +68,7 @@ void bind_masked(py::module_& m) {
         const Index *cy = ccol_y.data(), *rp = crow_p.data(), *cp = ccol_p.data();
         const T *left = x.data(), *right = y.data();
         T* target = out.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         torch_sla::spgemm_masked(rx, cx, left, ry, cy, right, rp, cp, target, shape, threads);
       },
       array_arg("crow_x"), array_arg("ccol_x"), array_arg("x"), array_arg("crow_y"),

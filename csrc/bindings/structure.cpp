@@ -17,7 +17,7 @@ void bind_structure(py::module_& m) {
           const Index *r = crow.data(), *c = ccol.data();
           torch_sla::Breadth found;
           {
-            py::gil_scoped_release release;
+            const Released release;
             found = torch_sla::breadth_first(r, c, n, start, limit);
           }
           return py::make_tuple(found.levels, found.reached, found.last);
@@ -29,7 +29,7 @@ void bind_structure(py::module_& m) {
           const std::int64_t rows = crow.size() - 1, nnz = ccol.size();
           if (rows < 0) throw std::invalid_argument("`crow` is empty");
           const Index *r = crow.data(), *c = ccol.data();
-          py::gil_scoped_release release;
+          const Released release;
           return torch_sla::is_csr(r, c, rows, columns, nnz);
         },
         array_arg("crow"), array_arg("ccol"), py::arg("columns"));
@@ -40,7 +40,7 @@ void bind_structure(py::module_& m) {
           expect_size(slot, ccol.size(), "slot");
           const Index *r = crow.data(), *c = ccol.data();
           Index* out = slot.mutable_data();
-          py::gil_scoped_release release;
+          const Released release;
           return torch_sla::mirror_slots(r, c, n, out);
         },
         array_arg("crow"), array_arg("ccol"), array_arg("slot"));
@@ -56,7 +56,7 @@ void bind_structure(py::module_& m) {
           const std::int64_t *s = shape.data(), *o = offsets.data(), *d = steps.data();
           torch_sla::LatticeFit found;
           {
-            py::gil_scoped_release release;
+            const Released release;
             found = torch_sla::lattice_fit(r, c, s, o, d, count);
           }
           return py::make_tuple(found.known, found.missed, found.fits);
@@ -71,7 +71,7 @@ void bind_structure(py::module_& m) {
             expect_size(values, crow.data()[n], "values");
             const Index* r = crow.data();
             const Value* v = values.data();
-            py::gil_scoped_release release;
+            const Released release;
             return double(torch_sla::largest_row_sum(r, v, n));
           },
           array_arg("crow"), array_arg("values"));
@@ -85,7 +85,7 @@ void bind_structure(py::module_& m) {
               expect_size(values, ccol.size(), "values");
               const Index *r = crow.data(), *c = ccol.data();
               const Value* v = values.data();
-              py::gil_scoped_release release;
+              const Released release;
               return torch_sla::descends(r, c, v, n, steps, sure, threads);
             },
             array_arg("crow"), array_arg("ccol"), array_arg("values"), py::arg("steps"), py::arg("sure"),
@@ -98,7 +98,7 @@ void bind_structure(py::module_& m) {
             for (std::int64_t i = 0; i < count; ++i)
               if (s[i] >= size) throw std::invalid_argument("a slot is beyond the values");
             const Value* v = values.data();
-            py::gil_scoped_release release;
+            const Released release;
             const auto found = torch_sla::size_range(v, s, count);
             return std::array<double, 2>{double(found[0]), double(found[1])};
           },
@@ -113,7 +113,7 @@ void bind_structure(py::module_& m) {
             const Value* v = values.data();
             torch_sla::MatrixFlags f;
             {
-              py::gil_scoped_release release;
+              const Released release;
               f = torch_sla::matrix_flags(r, c, v, n, threads);
               for (std::int64_t k = 1; k < count; ++k) 
                 f = f & torch_sla::matrix_flags(r, c, v + k * nnz, n, threads);

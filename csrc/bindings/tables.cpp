@@ -35,7 +35,7 @@ void bind_products(py::module_& m) {
         const Slot* s = slots.data();
         const T *a = values.data(), *first = start ? start->data() : nullptr;
         T* target = y.mutable_data();
-        py::gil_scoped_release release;
+        const Released release;
         torch_sla::tables::add_products(r, c, s, a, law, component, components, n_rows, members, first, target,
                                         threads);
       },

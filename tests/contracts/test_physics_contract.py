@@ -5,7 +5,9 @@ A new physics adds a sample in ``tests/helpers/samples``; without one, the first
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from typing import Any
 
 import pytest
@@ -235,6 +237,23 @@ def test_a_batch_of_each_parameter(sample: Sample) -> None:
                 close(together[field][i], u, 1e-7)
             for output, number in alone.outputs.items():
                 close(together[output][i], number, 1e-7)
+
+
+@every
+def test_problems_and_models_go_without_the_garbage_collector(sample: Sample) -> None:
+    problem = sample.make()
+    solution = problem.solve(sample.values(problem))
+    left = [weakref.ref(problem), weakref.ref(problem.compile())]
+    gc.collect()
+    gc.disable()
+    try:
+        del problem
+        assert left[0]() is None
+        assert solution.spec.spec_hash
+        del solution
+        assert left[1]() is None
+    finally:
+        gc.enable()
 
 
 @every

@@ -14,7 +14,7 @@ void bind_analysis_from(py::class_<Analysis>& cls) {
             const std::int64_t n = crow.size() - 1;
             const Index *r = crow.data(), *c = ccol.data();
             expect_size(ccol, r[n], "ccol");
-            py::gil_scoped_release release;
+            const Released release;
             return std::make_unique<Analysis>(r, c, n);
           }),
           array_arg("crow"), array_arg("ccol"));
@@ -28,7 +28,7 @@ void bind_factorize(py::class_<Analysis>& cls, const char* name) {
       [](const Analysis& analysis, const Array<T>& values) {
         expect_size(values, analysis.slots, "values");
         const T* a = values.data();
-        py::gil_scoped_release release;
+        const Released release;
         return std::unique_ptr<torch_sla::DirectFactor<T>>(std::make_unique<Factor>(analysis, a));
       },
       array_arg("values"));

@@ -55,7 +55,7 @@ void bind_factor(py::module_& m, const char* name) {
             const T* right = b.data();
             T* out = x.mutable_data();
             const SolveMode op = mode_of(mode);
-            py::gil_scoped_release release;
+            const Released release;
             f.solve(right, out, k, op, threads);
           },
           array_arg("b"), array_arg("x"), py::arg("mode"), py::arg("threads"));

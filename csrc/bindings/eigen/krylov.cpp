@@ -50,7 +50,7 @@ void bind_method(py::module_& m, const char* name) {
             T* out = x.mutable_data();
             std::vector<torch_sla::KrylovReport> reports(k);
             {
-              py::gil_scoped_release release;
+              const Released release;
               for (std::int64_t c = 0; c < k; ++c)
                 reports[c] = method.solve(matrix, right + c * n, out + c * n, rtol, maxiter);
             }
@@ -67,7 +67,7 @@ void bind_method(py::module_& m, const char* name) {
       [](const std::string& method, const std::string& preconditioner, const Array<int>& crow,
          const Array<int>& ccol, const Array<T>& values) {
         const auto matrix = rows_of(crow, ccol, values);
-        py::gil_scoped_release release;
+        const Released release;
         return torch_sla::make_krylov<T>(method, preconditioner, matrix);
       },
       py::arg("method"), py::arg("preconditioner"), array_arg("crow"), array_arg("ccol"),

@@ -28,7 +28,7 @@ class Common {
   void update(const Array<T>& values, int threads) {
     expect_size(values, source_.crow[source_.rows], "values");
     const T* v = values.data();
-    py::gil_scoped_release release;
+    const py::gil_scoped_release release;  // half of the new numbers would be no hierarchy: nothing ends it
     const std::lock_guard<std::mutex> guard(lock_);
     adjoint_.reset();
     self().renew(v, false, threads);
@@ -40,7 +40,7 @@ class Common {
     expect_size(values, source_.crow[source_.rows], "values");
     const T* v = values.data();
     auto out = self().skeleton();
-    py::gil_scoped_release release;
+    const Released release;
     if (!out->renew(v, check, threads)) out.reset();
     return out;
   }
@@ -53,7 +53,7 @@ class Common {
     expect_size(z, n * k, "z");
     const T* from = r.data();
     T* to = z.mutable_data();
-    py::gil_scoped_release release;
+    const Released release;
     const std::lock_guard<std::mutex> guard(lock_);
     if (transposed && !adjoint_) adjoint_ = self().make_adjoint();
     const Adjoint* turned = transposed ? adjoint_.get() : nullptr;
@@ -124,6 +124,7 @@ class Common {
     o.maxiter = maxiter;
     o.restart = restart;
     if (transposed) {
+      const Released release;  // who has the lock may be waiting for the GIL
       const std::lock_guard<std::mutex> guard(lock_);
       if (!adjoint_) adjoint_ = self().make_adjoint();
     }
@@ -196,7 +197,7 @@ class Common {
     std::vector<char> done(k, 0);
     const std::int64_t count = k / kColumns + (k % kColumns >= self().fewest());
     const int workers = torch_sla::worker_count(count, threads), inner = std::max(1, threads / workers);
-    py::gil_scoped_release release;
+    const Released release;
     const std::lock_guard<std::mutex> guard(lock_);
     if (zero_start) std::fill(out, out + n * k, T(0));
     torch_sla::parallel_for(count, threads, [&](std::int64_t begin, std::int64_t end, int) {
@@ -227,7 +228,7 @@ class Common {
                                        const std::vector<std::int64_t>& which, const std::vector<int>& spent,
                                        const Adjoint* adjoint, int threads, Solve&& solve) {
     std::vector<mg::SolveReport> reports(which.size());
-    py::gil_scoped_release release;
+    const Released release;
     const std::lock_guard<std::mutex> guard(lock_);
     if (k == 1) {
       Runner run(self().h_, adjoint, work_, threads);

@@ -50,7 +50,7 @@ class Hierarchy : public Common<V, Hierarchy<V>, mg::Workspace<V>, mg::CycleRunn
                               near_nullspace->data() + near_nullspace->size());
     }
     const T* v = values.data();
-    py::gil_scoped_release release;
+    const Released release;
     mg::load_values(h_, source_, v, threads);
     mg::build(h_, std::move(nullspace), threads);
   }

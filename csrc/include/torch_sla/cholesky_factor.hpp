@@ -151,6 +151,7 @@ BadColumn multifrontal(const Symbolic& s, const Schedule& plan, const Front& eli
   std::vector<BadColumn> bad(threads, -1);
   const auto entries = [&](std::int32_t a) { return static_cast<std::int64_t>(s.below(a)) * s.below(a); };
   const auto front = [&](std::int32_t a, int team) -> BadColumn {
+    check_interrupt();
     const Size wrong = eliminate(a, update_of.data(), team);
     return wrong < 0 ? -1 : static_cast<BadColumn>(s.first[a] + wrong);
   };

@@ -34,6 +34,7 @@ template <class T>
 void subtract_product(const Blas<T>& blas, Conj conj, bool lower, bool fresh, Size m, Size n, Size k,
                       const T* a, Size lda, const T* b, Size ldb, T* c, Size ldc) {
   if (m == 0 || n == 0) return;
+  check_interrupt();
   if (k >= kSmallColumns && m * n >= 64 * 64 && blas.complete()) {
     const int mi = static_cast<int>(m), ni = static_cast<int>(n), ki = static_cast<int>(k);
     const int la = static_cast<int>(lda), lb = static_cast<int>(ldb), lc = static_cast<int>(ldc);

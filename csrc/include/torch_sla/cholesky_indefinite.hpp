@@ -80,8 +80,11 @@ void finish_rows(const Blas<T>& blas, const Factor<T>& f, Size begin, Size rows,
     std::copy(from, from + below, w + j * below);
   }
   if (blas.complete() && columns >= kSmallColumns && below >= kSmallColumns) {
-    call_trsm<T>(blas, 'R', 'L', transpose_flag<T>(f.conj()), 'U', static_cast<int>(below),
-                 static_cast<int>(columns), panel, static_cast<int>(rows), w, static_cast<int>(below));
+    for (Size i = 0; i < below; i += kTile) {
+      check_interrupt();
+      call_trsm<T>(blas, 'R', 'L', transpose_flag<T>(f.conj()), 'U', static_cast<int>(std::min(kTile, below - i)),
+                   static_cast<int>(columns), panel, static_cast<int>(rows), w + i, static_cast<int>(below));
+    }
   } else {
     for (Size j = 0; j < columns; j += 8) {
       const Size end = std::min(columns, j + 8);

@@ -16,6 +16,7 @@ template <class T>
 void multiply(const Blas<T>& blas, bool add, T alpha, Size m, Size n, Size k, const T* a, Size lda, const T* b,
               Size ldb, T* c, Size ldc) {
   if (m == 0 || n == 0) return;
+  check_interrupt();
   if (blas.complete() && m * n * k >= 16 * 16 * 16) {
     call_gemm<T>(blas, 'N', 'N', static_cast<int>(m), static_cast<int>(n), static_cast<int>(k), alpha, a,
                  static_cast<int>(lda), b, static_cast<int>(ldb), T(add ? 1 : 0), c, static_cast<int>(ldc));

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "torch_sla/factor.hpp"
+#include "torch_sla/interrupt.hpp"
 
 namespace torch_sla {
 
@@ -57,6 +58,7 @@ class Noting {
 
   template <class Vector>
   decltype(auto) solve(const Vector& r) const {
+    check_interrupt();
     norms_.push_back(static_cast<double>(r.norm()));
     return inner_.solve(r);
   }

@@ -232,6 +232,7 @@ LaneFactor<T> factorize_lanes(std::shared_ptr<const Symbolic> symbolic, const La
     std::vector<T*> update_of(s.supernodes());
     for (std::int64_t i = 0; i < s.n; ++i) std::fill(b.data() + i * width, b.data() + (i + 1) * width, probe[i]);
     for (std::int64_t g = begin; g < end; ++g) {
+      check_interrupt();
       detail::interleave(values + g * width * pattern.nnz, std::min(width, members - g * width), pattern.nnz,
                          own.width, mixed.data());
       T* lower = f.lower.data() + g * f.group_entries();

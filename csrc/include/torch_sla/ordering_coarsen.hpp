@@ -7,6 +7,8 @@
 #include <numeric>
 #include <vector>
 
+#include "interrupt.hpp"
+
 namespace torch_sla {
 namespace dissection {
 

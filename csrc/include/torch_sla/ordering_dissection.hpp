@@ -56,6 +56,7 @@ inline void order_leaf(const Part& part, std::int32_t* order) {
 // Writes the elimination order of `part` to order[0 .. part.graph.n).
 inline void dissect(Part part, std::uint64_t path, const DissectionOptions& options, int threads,
                     std::int32_t* order) {
+  check_interrupt();
   const std::int32_t n = part.graph.n;
   if (n <= options.leaf) return order_leaf(part, order);
   Random random(path);

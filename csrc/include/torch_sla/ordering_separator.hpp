@@ -235,6 +235,7 @@ inline std::vector<Level> coarsen(Level& finest, std::int32_t enough, std::int64
   levels.reserve(64);
   std::vector<std::int32_t> match;
   for (Level* current = &finest; current->n > enough && levels.size() < 60; current = &levels.back()) {
+    check_interrupt();
     const std::int32_t count = match_vertices(*current, heaviest, random, match);
     if (count > current->n - current->n / 20) break;
     levels.push_back(contract(*current, match, count));
@@ -246,6 +247,7 @@ inline std::vector<Level> coarsen(Level& finest, std::int32_t enough, std::int64
 inline Partition uncoarsen(const Level& finest, const std::vector<Level>& levels, Partition p,
                            const BisectionOptions& options) {
   for (std::size_t k = levels.size(); k-- > 0;) {
+    check_interrupt();
     const Level& fine = k == 0 ? finest : levels[k - 1];
     Partition projected;
     projected.side.resize(fine.n);

@@ -12,6 +12,8 @@
 #include <thread>
 #include <vector>
 
+#include "interrupt.hpp"
+
 namespace torch_sla {
 
 // First index of part `part` when [0, n) is cut into `parts` pieces of nearly equal length.
@@ -31,6 +33,7 @@ inline int worker_count(std::int64_t n, int threads) {
 // caller's), and returns when all have ended. The first exception, in worker order, is rethrown.
 template <class F>
 void parallel_run(int workers, F&& run) {
+  check_interrupt();
   if (workers <= 1) {
     run(0);
     return;
@@ -47,7 +50,12 @@ void parallel_run(int workers, F&& run) {
   team.reserve(workers - 1);
   int started = 1;
   try {
-    for (; started < workers; ++started) team.emplace_back(guarded, started);
+    Interrupt* const interrupt = Interrupt::here().of;
+    for (; started < workers; ++started)
+      team.emplace_back([&guarded, interrupt, worker = started] {
+        Interrupt::here() = {interrupt, false};
+        guarded(worker);
+      });
   } catch (const std::system_error&) {
     // The system grants no more threads: the caller does the remaining parts itself, same cuts.
   }

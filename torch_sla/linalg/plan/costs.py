@@ -310,7 +310,8 @@ def _krylov(
 ) -> Estimate:
     n, nnz, size = float(max(facts.rows, facts.columns)), float(facts.nnz), facts.dtype.itemsize
     factorisations, solves, columns = _solves(facts)
-    iterations = krylov_iterations(facts, method.name, preconditioner)
+    filled = backend == "eigen" and preconditioner == "ilu"
+    iterations = krylov_iterations(facts, method.name, "ilut" if filled else preconditioner)
     # Matrix and vectors, once per column; the columns of one matrix share its reading.
     products = 2 if method.name == "bicgstab" else 1
     default = _STEP if backend in ("pytorch", "scipy") else _STEP_COMPILED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import proxy
 
 import numpy as np
 import torch
@@ -55,7 +56,9 @@ class Geometry:
     """
 
     def __init__(self, model: Model, points: Tensor, *, moved: bool) -> None:
-        self.model, self.points, self.moved = model, points, moved
+        # A model holds the geometry that is declared, and a scene the model besides the one that moves.
+        self.model: Model = proxy(model)
+        self.points, self.moved = points, moved
         self._bases: dict[tuple[str, bytes | None], CellBasis | FacetBasis] = {}
         self._located: dict[tuple[bytes, int], Interpolation] = {}
         self._levels: dict[tuple[int, int], tuple[Basis, Levels | None]] = {}

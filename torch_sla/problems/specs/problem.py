@@ -254,7 +254,10 @@ class Problem(Differentiable, Spec):
                     modes.enter_context(torch.enable_grad())  # see `moving`
                 if self._model is None:
                     before = time.monotonic()
-                    self._model = registry.verbs(self.type)(self)
+                    # Of a copy of the declaration: problem and model do not hold each other.
+                    declared = self.model_copy()
+                    declared._model = None
+                    self._model = registry.verbs(self.type)(declared)
                     logger.info("compiled %s in %.3g s", self.type, time.monotonic() - before)
                 modes.enter_context(together())
                 yield self._model

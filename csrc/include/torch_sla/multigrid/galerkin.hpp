@@ -122,6 +122,7 @@ bool find_places(const BlockMatrix<V, I>& A, const BlockMatrix<V, I>& P, BlockMa
     found.reserve(out.at_left[end] - out.at_left[begin]);
     W* to = out.left.data() + out.at_left[begin];
     for (std::int64_t g = begin; g < end; ++g) {
+      check_interrupt();
       std::int64_t right = 0;
       at_col[g] = static_cast<std::int64_t>(found.size());
       for (std::int64_t i = g * kStride; i < std::min(n, (g + 1) * kStride); ++i) {
@@ -209,6 +210,7 @@ void galerkin(const BlockMatrix<V, I>& A, const BlockMatrix<V, I>& P, BlockMatri
       const auto owned = [&](I c) { return all || (c >= begin && c < end); };
       Buffer<V> row(places.widest * bk);
       for (std::int64_t g = 0; g * kStride < A.rows; ++g) {
+        check_interrupt();
         const std::int64_t until = std::min<std::int64_t>(A.rows, (g + 1) * kStride);
         if (!all && std::none_of(P.col + P.ptr[g * kStride], P.col + P.ptr[until], owned)) continue;
         const auto *left = places.left.data() + places.at_left[g], *right = places.right.data() + places.at_right[g];
