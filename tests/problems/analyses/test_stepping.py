@@ -421,6 +421,11 @@ def test_what_fails_on_the_way_is_told() -> None:
     assert s.times.tolist() == [0.0, 1.0, 2.0]
     assert s["most"].shape == (3,)
     assert "failed after t = 2" in " ".join(s.info.notes)
+    # What lies ahead of a body that shrinks so fast is turned inside out.
+    falling = problem.updated(initial_velocity=["-2*x", 0.0], end=1.0, steps=1)
+    with pytest.raises(SolveError, match=r"nonfinite: .*step to t = 1"):
+        falling.solve()
+    assert falling.solve(throw=False).times.tolist() == [0.0]
     with pytest.raises(
         SolveError, match=r"step: .*above the tolerance after 3 halvings.*adaptive.rtol"
     ):
