@@ -193,13 +193,13 @@ class PyTorch(Backend):
         x0: Tensor | None = None,
     ) -> tuple[Tensor, Tensor] | None:
         pointwise = options.preconditioner in ("jacobi", "none")
-        if values.is_cpu or not (pointwise and symbolic.method in _SIDE_BY_SIDE):
+        if not (pointwise and symbolic.method in _SIDE_BY_SIDE):
             return None
         if x0 is None and mode == "n":
             found = _in_one_kernel(symbolic, values, b, options)
             if found is not None:
                 return found
-        return _side_by_side(symbolic, values, b, mode, options, x0)
+        return None if values.is_cpu else _side_by_side(symbolic, values, b, mode, options, x0)
 
     def joins(self, method: str, preconditioner: object, values: Tensor) -> bool:
         # Kernels of small systems take less time than their launches, and cycles work on blocks as they do on
