@@ -70,6 +70,7 @@ def test_solutions_and_gradients_are_those_of_each(way: str, device: str) -> Non
     assert info.notes == ["5 matrices at once"]
     assert 0 < info.residual <= 1e-10
     assert 0 < info.iterations < 30
+    assert len(info.history) == info.iterations
     direct = A.cpu().solve(b.cpu(), backend="native", method="cholesky")
     torch.testing.assert_close(x.cpu(), direct, rtol=1e-8, atol=1e-10)
     loss = [(y**3).sum() for y in (x, direct)]
@@ -117,7 +118,7 @@ def test_columns_of_unsymmetric_and_complex_matrices(mode: Any) -> None:
     found = pytorch._side_by_side(symbolic, values, b, mode, options, None)
     dense = SparseTensor.from_pattern(p, values).to_dense()
     dense = {"n": dense, "t": dense.mT, "h": dense.mH}[mode]
-    torch.testing.assert_close(found[0], torch.linalg.solve(dense, b))
+    torch.testing.assert_close(found.x, torch.linalg.solve(dense, b))
     values[1, 0] = 0.0
     assert pytorch._side_by_side(symbolic, values, b, mode, options, None) is None
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.errors import SolveError
-from torch_sla.linalg.backends.base import JOINED
+from torch_sla.linalg.backends.base import JOINED, Solution
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.info import SolveInfo
@@ -112,17 +112,17 @@ def iterate_together(
         found = _joined(kept, candidate, values, marks, b, mode, options, x0)
     if found is None:
         return None
-    x, iterations = found
     count("solve", len(values))
     check = BatchResidual(kept.pattern, values, b, truth)
-    check(x)
+    check(found.x)
     good = check.accepted(options)
     if not bool(good.any()):
         return None
     info = _info(candidate, good, check)
-    info.iterations = int(iterations[good].max())
+    info.iterations = found.iterations
+    info.history = found.history or [info.residual]  # all that one kernel for all iterations tells
     info.preconditioner = candidate.preconditioner
-    return Together(x, good, info)
+    return Together(found.x, good, info)
 
 
 def _joined(
@@ -134,7 +134,7 @@ def _joined(
     mode: Mode,
     options: SolveOptions,
     x0: Tensor | None,
-) -> tuple[Tensor, Tensor] | None:
+) -> Solution | None:
     """Iterate with block diagonal matrices of as many members as there is room for; as `Backend.iterate_batch`.
 
     Members are scaled to entries of about one, and right-hand sides such that what may be left of each has
@@ -152,7 +152,7 @@ def _joined(
     back = unit * scale[:, None, None]
     start = None if x0 is None else (x0 / back).reshape(-1, columns)
     wanted = replace(options, rtol=0.0, atol=1.0)
-    x, iterations = torch.empty_like(b), torch.zeros(count, dtype=torch.int32, device=b.device)
+    found = Solution(torch.empty_like(b))
     for group in range(groups):
         first, last = count * group // groups, count * (group + 1) // groups
         members, rows = slice(first, last), slice(first * n, last * n)
@@ -164,11 +164,13 @@ def _joined(
             numeric = own.numeric_of(candidate, blocks, tuple(marks[members]), options)
             done = backend.solve(numeric, blocks, rhs, mode, options=wanted, x0=begin)
         except SolveError:  # of one member, which says so alone
-            x[members] = float("nan")
+            found.x[members] = float("nan")
             continue
-        x[members] = done.x.reshape(-1, n, columns)
-        iterations[members] = done.iterations
-    return x * back, iterations
+        found.x[members] = done.x.reshape(-1, n, columns)
+        if done.iterations >= found.iterations:
+            found.iterations, found.history = done.iterations, done.history
+    found.x *= back
+    return found
 
 
 def _info(candidate: Candidate, good: Tensor, check: BatchResidual) -> SolveInfo:

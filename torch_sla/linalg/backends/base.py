@@ -331,11 +331,11 @@ class Backend(ABC):
         mode: Mode,
         options: SolveOptions,
         x0: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor] | None:
+    ) -> Solution | None:
         """Iterate on ``op(A_i) x_i = b_i`` for all members at once; None where it goes one by one.
 
-        Returns ``x`` ``[B, M, K]`` and the iterations ``[B]``; members that failed are for the caller to
-        find by their residuals.
+        Returns ``x`` ``[B, M, K]``, and what the slowest took; members that failed are for the caller to find by
+        their residuals.
         """
         return None
 

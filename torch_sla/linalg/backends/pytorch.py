@@ -59,7 +59,7 @@ class _Kept:
 
 def _in_one_kernel(
     symbolic: Symbolic, values: Tensor, b: Tensor, options: SolveOptions
-) -> tuple[Tensor, Tensor] | None:
+) -> Solution | None:
     """Solve small definite systems with one program each; None where they are others."""
     n, pattern = b.shape[1], symbolic.pattern
     fused = symbolic.method == "cg" and options.preconditioner == "jacobi"
@@ -74,7 +74,7 @@ def _in_one_kernel(
     x, iterations = batched_cg(
         pattern.crow, pattern.ccol, values, diagonal, b[..., 0], target, limit
     )
-    return x.unsqueeze(-1), iterations
+    return Solution(x.unsqueeze(-1), int(iterations.amax()))
 
 
 def _side_by_side(
@@ -84,7 +84,7 @@ def _side_by_side(
     mode: Mode,
     options: SolveOptions,
     x0: Tensor | None,
-) -> tuple[Tensor, Tensor] | None:
+) -> Solution | None:
     """Iterate with the right-hand sides of all members as columns, of which each has scalars of its own.
 
     None where there is room for one member only, or one has a zero on its diagonal.
@@ -115,7 +115,7 @@ def _side_by_side(
 
     method = _SQUARE[symbolic.method]
     krylov = KrylovOptions(options.rtol, options.atol, options.maxiter)
-    x, iterations = torch.empty_like(b), torch.empty(count, dtype=torch.int32, device=b.device)
+    found = Solution(torch.empty_like(b))
     for group in range(groups):
         own = slice(count * group // groups, count * (group + 1) // groups)
         A, M = partial(product, values[own]), None
@@ -123,8 +123,10 @@ def _side_by_side(
             M = columns(inverse[own].unsqueeze(-1).expand(-1, -1, width)).mul
         start = None if x0 is None else columns(x0[own])
         done = method(A, columns(b[own]), M=M, x0=start, options=krylov)
-        x[own], iterations[own] = members(done.x), done.iterations
-    return x, iterations
+        found.x[own] = members(done.x)
+        if done.iterations >= found.iterations:
+            found.iterations, found.history = done.iterations, done.history
+    return found
 
 
 class PyTorch(Backend):
@@ -191,7 +193,7 @@ class PyTorch(Backend):
         mode: Mode,
         options: SolveOptions,
         x0: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor] | None:
+    ) -> Solution | None:
         pointwise = options.preconditioner in ("jacobi", "none")
         if not (pointwise and symbolic.method in _SIDE_BY_SIDE):
             return None
