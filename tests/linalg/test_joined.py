@@ -12,8 +12,8 @@ from tests.helpers.devices import ON_CUDA, SIMULATION
 from tests.helpers.grids import poisson
 from tests.helpers.simulated import counted
 from torch_sla.errors import Result, SolveError
-from torch_sla.linalg import SparseTensor, cache_counters, clear_factor_cache, together
-from torch_sla.linalg.backends import pytorch
+from torch_sla.linalg import SparseTensor, cache_counters, clear_factor_cache
+from torch_sla.linalg.backends import base, pytorch
 from torch_sla.linalg.backends.base import SolveOptions, Symbolic
 from torch_sla.linalg.backends.pytorch import PyTorch
 from torch_sla.linalg.precond.multigrid import AMG
@@ -85,11 +85,10 @@ def test_columns_of_their_own(
     method: str, scaled: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What divides by the diagonal only iterates with all right-hand sides as columns."""
-    monkeypatch.setattr(together, "JOINED", 0)
     if device == "cpu":
         beside: Any = pytorch._side_by_side
         monkeypatch.setattr(PyTorch, "iterate_batch", lambda _, *given: beside(*given))
-    monkeypatch.setattr(pytorch, "JOINED", 2 * N)
+    monkeypatch.setattr(base, "JOINED", 2 * N)
     monkeypatch.setattr(pytorch, "takes", lambda *_: False)
     A = plates(5, device)
     v = A.values.clone().requires_grad_()
@@ -125,7 +124,7 @@ def test_columns_of_unsymmetric_and_complex_matrices(mode: Any) -> None:
 
 @pytest.mark.parametrize("room", [N, 2 * N, 3 * N], ids=["alone", "pairs", "threes"])
 def test_groups_have_the_room_there_is(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(together, "JOINED", room)
+    monkeypatch.setattr(base, "JOINED", room)
     A, b = plates(5), torch.randn(5, N, dtype=F64)
     x, info = A.solve(b, info=True, backend="pytorch", **WAYS["lattice"])
     assert joined(info) is (room > N)
@@ -133,7 +132,7 @@ def test_groups_have_the_room_there_is(room: int, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_adjoint_finds_the_hierarchies_of_all_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(together, "JOINED", 2 * N)
+    monkeypatch.setattr(base, "JOINED", 2 * N)
     clear_factor_cache()
     A = plates(6)
     A.values.requires_grad_()

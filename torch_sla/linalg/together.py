@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.errors import SolveError
-from torch_sla.linalg.backends.base import JOINED, Solution
+from torch_sla.linalg.backends.base import Solution, groups_of
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.info import SolveInfo
@@ -141,8 +141,8 @@ def _joined(
     length one: so may what is left of all, then.
     """
     count, n, columns = b.shape
-    groups = -(-count // max(1, JOINED // n))
-    if groups == count or not max(options.rtol, options.atol):
+    groups = groups_of(count, n)
+    if len(groups) == count or not max(options.rtol, options.atol):
         return None
     backend = get_backend(candidate.backend)
     target = 0.5 * torch.clamp(options.rtol * torch.linalg.vector_norm(b, dim=1), min=options.atol)
@@ -153,10 +153,9 @@ def _joined(
     start = None if x0 is None else (x0 / back).reshape(-1, columns)
     wanted = replace(options, rtol=0.0, atol=1.0)
     found = Solution(torch.empty_like(b))
-    for group in range(groups):
-        first, last = count * group // groups, count * (group + 1) // groups
-        members, rows = slice(first, last), slice(first * n, last * n)
-        own = kept.joined(last - first)
+    for members in groups:
+        rows = slice(members.start * n, members.stop * n)
+        own = kept.joined(members.stop - members.start)
         blocks = (values[members] * scale[members, None]).flatten()
         rhs = (b[members] / unit[members]).reshape(-1, columns)
         begin = None if start is None else start[rows]
@@ -167,8 +166,7 @@ def _joined(
             found.x[members] = float("nan")
             continue
         found.x[members] = done.x.reshape(-1, n, columns)
-        if done.iterations >= found.iterations:
-            found.iterations, found.history = done.iterations, done.history
+        found.slower(done.iterations, done.history)
     found.x *= back
     return found
 

@@ -30,12 +30,25 @@ __all__ = [
     "Solution",
     "SolveOptions",
     "Symbolic",
+    "groups_of",
 ]
 
 Mode = Literal["n", "t", "h"]
 REAL_DTYPES = frozenset({torch.float32, torch.float64})
 JOINED = 1 << 22  # unknowns of matrices that are iterated on at once on a device
 ALL_DTYPES = REAL_DTYPES | {torch.complex64, torch.complex128}
+
+
+def groups_of(count: int, n: int) -> list[slice]:
+    """Return which members of a batch, of `n` unknowns each, a device iterates on at once: like groups, and few.
+
+    Examples
+    --------
+    >>> groups_of(5, JOINED // 2)
+    [slice(0, 1, None), slice(1, 3, None), slice(3, 5, None)]
+    """
+    groups = -(-count // max(1, JOINED // max(1, n)))
+    return [slice(count * g // groups, count * (g + 1) // groups) for g in range(groups)]
 
 
 @dataclass(frozen=True)
@@ -214,6 +227,11 @@ class Solution:
     history: list[float] = field(default_factory=list)
     result: Result = Result.CONVERGED
     sizes: Tensor | None = None
+
+    def slower(self, iterations: int, history: list[float]) -> None:
+        """Report what another group of a batch took, where that is no less."""
+        if iterations >= self.iterations:
+            self.iterations, self.history = iterations, history
 
 
 class Backend(ABC):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torch_sla.linalg.backends.base import (
-    JOINED,
     Backend,
     Capabilities,
     Method,
@@ -18,6 +17,7 @@ from torch_sla.linalg.backends.base import (
     Solution,
     SolveOptions,
     Symbolic,
+    groups_of,
 )
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.kernels.batched_cg import batched_cg, takes
@@ -90,8 +90,8 @@ def _side_by_side(
     None where there is room for one member only, or one has a zero on its diagonal.
     """
     count, n, width = b.shape
-    groups = -(-count // max(1, JOINED // n))
-    if groups == count:
+    groups = groups_of(count, n)
+    if len(groups) == count:
         return None
     p = symbolic.pattern
     if mode != "n":
@@ -116,16 +116,14 @@ def _side_by_side(
     method = _SQUARE[symbolic.method]
     krylov = KrylovOptions(options.rtol, options.atol, options.maxiter)
     found = Solution(torch.empty_like(b))
-    for group in range(groups):
-        own = slice(count * group // groups, count * (group + 1) // groups)
+    for own in groups:
         A, M = partial(product, values[own]), None
         if inverse is not None:
             M = columns(inverse[own].unsqueeze(-1).expand(-1, -1, width)).mul
         start = None if x0 is None else columns(x0[own])
         done = method(A, columns(b[own]), M=M, x0=start, options=krylov)
         found.x[own] = members(done.x)
-        if done.iterations >= found.iterations:
-            found.iterations, found.history = done.iterations, done.history
+        found.slower(done.iterations, done.history)
     return found
 
 

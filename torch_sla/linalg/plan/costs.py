@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from math import log2
 from typing import TYPE_CHECKING, NamedTuple
 
-from torch_sla.linalg.backends.base import JOINED
+from torch_sla.linalg.backends.base import groups_of
 from torch_sla.linalg.plan.fill import closed_form
 from torch_sla.linalg.plan.iterations import cycles, krylov_iterations, wanted_rtol
 from torch_sla.linalg.plan.levels import level_sizes, levels_memory
@@ -157,8 +157,7 @@ def _members(facts: Facts) -> int:
     """Matrices that are iterated on at once, see `Backend.joins` and `Backend.iterate_batch`."""
     if facts.device == "cpu":
         return 1
-    groups = -(-facts.batch // max(1, JOINED // max(1, facts.rows)))
-    return -(-facts.batch // groups)
+    return -(-facts.batch // len(groups_of(facts.batch, facts.rows)))
 
 
 def _checks(facts: Facts, machine: MachineModel) -> tuple[float, float]:
@@ -328,9 +327,8 @@ def _krylov(
         vectors *= _WIDE
     basis = _basis(backend, method.name, iterations) * n * size
     held = nnz * (size + 4) + basis * together
-    at_once = (
-        backend == "pytorch" and method.name != "gmres" and preconditioner in ("jacobi", "none")
-    )
+    narrow = method.name != "gmres" and not method.rectangular
+    at_once = backend == "pytorch" and narrow and preconditioner in ("jacobi", "none")
     members = _members(facts) if at_once else 1
     step = machine.stream(matrix + vectors * together, held) + calls * machine.call / members
     if not facts.lattice:
@@ -377,10 +375,8 @@ def _multigrid(facts: Facts, method: Method, machine: MachineModel) -> Estimate:
         held, passing = levels_memory(levels, facts.dimension)
     members = _members(facts)  # which share launches, and what is looked at
     slow = 1 + waits * (machine.slowdown(held + facts.nnz * (size + 4)) - 1)
-    step, made = (
-        entries * cycle * slow,
-        setup * entries * (1.0 if lattice else slow) + 1e-3 / members,
-    )
+    step = entries * cycle * slow
+    made = setup * entries * (1.0 if lattice else slow) + 1e-3 / members
     if facts.device == "cpu" or not lattice:  # elsewhere an iteration is one launch
         step += 10 * machine.call / members
     if facts.device != "cpu":
