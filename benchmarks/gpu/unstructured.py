@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from meshes import elasticity, mesh, stiffness
 from torch import Tensor
+from variants import diffusion, solved
 
 from torch_sla.linalg.kernels import rows as fused, sparse as kernels
 from torch_sla.linalg.methods.cg import cg
@@ -252,6 +253,31 @@ def door(shape: tuple[int, ...], device: str) -> None:
     print(A.plan(b_shape=(n,)))
 
 
+def against(shape: tuple[int, ...], jump: float, device: str) -> None:
+    """``A.solve`` of a mesh beside one of a lattice with as many points: CSR tensors in, nothing kept but kernels."""
+    on, request = (
+        torch.device(device),
+        {"method": "cg", "preconditioner": "multigrid", "rtol": 1e-8},
+    )
+    pattern, values = stiffness(*mesh(shape, "local", device), jump)
+    cases = {"lattice": diffusion(shape, on)}
+    if jump != 1:
+        cases["lattice with such jumps"] = diffusion(shape, on, jump)
+    cases["mesh"] = (pattern.crow, pattern.ccol, values)
+    seconds = {}
+    for name, arrays in cases.items():
+        row = solved(arrays, on, request)
+        seconds[name] = row["seconds"]
+        print(
+            f"  {len(shape)}D jump {jump:g} {name}: n {row['unknowns']}, {row['seconds']:.4f} s, {row['iterations']} "
+            f"iterations, residual {row['residual']:.1e} {row['result']}, backward/forward "
+            f"{row['backward / forward']:.2f}"
+        )
+    mine = seconds.pop("mesh")
+    ratios = ", ".join(f"{mine / other:.1f}x the {name}" for name, other in seconds.items())
+    print(f"  {len(shape)}D jump {jump:g}: the mesh takes {ratios}")
+
+
 def launch(device: str) -> None:
     """Where the host spends its time when kernels are short."""
     import cProfile
@@ -279,7 +305,7 @@ def launch(device: str) -> None:
         pstats.Stats(profile).sort_stats("tottime").print_stats(18)
 
 
-SECTIONS = ("triangles", "tetrahedra", "spmv", "elasticity", "door", "sweep", "launch")
+SECTIONS = ("against", "triangles", "tetrahedra", "spmv", "elasticity", "door", "sweep", "launch")
 
 
 def planned(args: argparse.Namespace) -> list[tuple[str, Callable[[], None]]]:
@@ -292,6 +318,7 @@ def planned(args: argparse.Namespace) -> list[tuple[str, Callable[[], None]]]:
         small, middle, plane, space = (100, 100), (150, 150), (200, 200), (30, 30, 30)
     mesh_of = functools.partial(multigrid, device=device, options=options)
     return [
+        ("against", lambda: [against(s, j, device) for j in (1.0, 1e6) for s in (plane, space)]),
         ("triangles", lambda: mesh_of(small, "local", 1.0)),
         ("triangles", lambda: mesh_of(plane, "local", 1.0)),
         ("tetrahedra", lambda: mesh_of(space, "local", 1.0)),

@@ -21,10 +21,7 @@ from tests.helpers.meshed import delaunay, elastic, flat_cells, poisson
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.kernels import (
     batched_cg,
-    krylov,
-    krylov_fallback,
     lattice,
-    lattice_fallback,
     rows,
     sparse,
     spgemm,
@@ -132,7 +129,7 @@ def recorded(monkeypatch: Any) -> Iterator[dict[Launch, None]]:
     def runs(*_: torch.Tensor) -> bool:
         nonlocal asking
         caller = sys._getframe(1)
-        if asking or caller.f_globals["__name__"] in (krylov.__name__, lattice.__name__):
+        if asking:
             return True
         asking, before = True, launches
         try:
@@ -152,9 +149,9 @@ def recorded(monkeypatch: Any) -> Iterator[dict[Launch, None]]:
     for module in files():
         if hasattr(module, "launch"):
             monkeypatch.setattr(module, "launch", noted)
-    for face, fallback in ((krylov, krylov_fallback), (lattice, lattice_fallback)):
-        both = _Both(face._in_triton(), fallback)
-        monkeypatch.setattr(face, "_in_triton", lambda both=both: both)
+    monkeypatch.setattr(
+        device, "chosen", lambda name, fallback, *_: _Both(device._file(name), fallback)
+    )
     yield found
 
 

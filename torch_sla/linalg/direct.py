@@ -15,7 +15,7 @@ from torch_sla.linalg.matching import match
 from torch_sla.linalg.rcond import inverse_norm, mixed_probe, probe
 from torch_sla.linalg.residual import REFINE, Residual
 from torch_sla.linalg.scaling import equilibrate, scaled
-from torch_sla.linalg.sizes import sizes_of
+from torch_sla.linalg.sizes import column_sums, sizes_of
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.transforms import outside_transforms
 
@@ -302,9 +302,7 @@ def _measured(pattern: Pattern, values: Tensor) -> tuple[float, bool, tuple[Tens
     if 0 in pattern.shape:
         return 0.0, False, None
     if pattern.shape[0] != pattern.shape[1]:
-        size = values.abs()
-        sums = size.new_zeros(pattern.shape[1]).index_add_(0, pattern.ccol.long(), size)
-        return float(sums.amax()), False, None
+        return float(column_sums(pattern, values.abs()).amax()), False, None
     sizes = sizes_of(pattern, values.unsqueeze(0))
     norm, uneven = torch.stack([sizes.columns[0].double(), sizes.uneven[0].double()]).tolist()
     return norm, bool(uneven), (sizes.rows[0], sizes.columns[0])

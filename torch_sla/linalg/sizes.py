@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch_sla.linalg.kernels import lanes
+from torch_sla.linalg.kernels.ordered import summed
 from torch_sla.linalg.scaling import is_uneven, ratio_is_uneven
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["Sizes", "sizes_of"]
+__all__ = ["Sizes", "column_sums", "sizes_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,10 @@ def sizes_of(pattern: Pattern, values: Tensor) -> Sizes:
         rows, columns, *apart = found.unbind()
         return Sizes(rows, columns, ratio_is_uneven(*apart))
     size = values.abs()
-    columns = size.new_zeros(*size.shape[:-1], pattern.shape[1])
-    columns.index_add_(-1, pattern.ccol.long(), size)
-    rows = pattern.sum_rows(size)
+    rows, columns = pattern.sum_rows(size), column_sums(pattern, size)
     return Sizes(rows.amax(-1), columns.amax(-1), is_uneven(pattern, values))
+
+
+def column_sums(pattern: Pattern, values: Tensor) -> Tensor:
+    """Sum slot values along each column: ``[*batch, nnz_csr] -> [*batch, N]``."""
+    return summed(values.movedim(-1, 0), pattern.ccol.long(), pattern.shape[1]).movedim(0, -1)

@@ -237,6 +237,18 @@ def test_steps_of_conjugate_gradients(dtype: torch.dtype, where: str) -> None:
 
 
 @pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("n", [1, 1024, 5000])
+def test_partial_sums_of_a_dot_product(n: int, where: str) -> None:
+    torch.manual_seed(6)
+    x, y = torch.randn(n).to(where), torch.randn(n, dtype=torch.float64).to(where)
+    dots, expected = (lattice.partials(n, x.device) for _ in range(2))
+    kernels("krylov").dot(x, y, dots)
+    krylov_fallback.dot(x, y, expected)
+    near(dots, expected)
+    assert torch.isclose(dots.sum(), x.double() @ y)
+
+
+@pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("subtract", [False, True])
 def test_beginnings_of_conjugate_gradients(subtract: bool, dtype: torch.dtype, where: str) -> None:
@@ -295,6 +307,9 @@ def test_questions_about_patterns(name: str, where: str) -> None:
     for v, symmetric in ((values, True), (changed, False)):
         counts = ours.structure_counts(crow, ccol, v.to(where))
         assert (counts[0] == 0, counts[1] == 0) == (True, symmetric)
+    members = [values.to(where), changed.to(where), -values.to(where)]
+    each = torch.tensor([ours.structure_counts(crow, ccol, v) for v in members])
+    assert each.sum(0).tolist() == ours.structure_counts(crow, ccol, torch.stack(members))
 
 
 @pytest.mark.parametrize("where", WHERE)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+from math import prod
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ import torch
 from tests.helpers.lattices import laplacian
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg import Pattern, SegmentMap, SparseTensor
+from torch_sla.linalg.sparse.growth import growth_dimension
 
 
 def random_coo(seed: int, M: int, N: int, nnz: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -83,6 +86,30 @@ def test_growth_dimension_tells_lines_planes_and_solids() -> None:
     assert lattice(3000) == 1.0
     assert lattice(50, 50) == 2.0
     assert lattice(20, 20, 20) == pytest.approx(3.0, abs=0.35)
+
+
+@pytest.mark.parametrize(
+    ("sides", "dimension"),
+    [((100_000,), 1), ((60_000, 3), 1), ((300, 300), 2), ((40, 40, 40), 3), ((200, 200, 3), 2)],
+)
+@pytest.mark.parametrize("scattered", [False, True])
+def test_growth_dimension_where_indices_stay_on_a_device(
+    sides: tuple[int, ...], dimension: int, scattered: bool
+) -> None:
+    """Of a matrix whose entries would take long to bring to the host; numbered in any order."""
+    n = prod(sides)
+    i = torch.arange(n).view(sides)
+    number = torch.randperm(n) if scattered else torch.arange(n)
+    pairs = [(i.narrow(d, 1, s - 1), i.narrow(d, 0, s - 1)) for d, s in enumerate(sides)]
+    row, col = (number[torch.cat([p[k].flatten() for p in pairs])] for k in (0, 1))
+    own = torch.arange(n)
+    p = Pattern.from_coo(torch.cat([row, col, own]), torch.cat([col, row, own]), (n, n))
+    there = SimpleNamespace(
+        shape=p.shape, nnz_csr=p.nnz_csr, crow=p.crow, ccol=p.ccol, lattice=None,
+        device=torch.device("cuda"),
+    )  # fmt: skip
+    assert growth_dimension(there) == pytest.approx(dimension, abs=0.3)
+    assert growth_dimension(p) == pytest.approx(growth_dimension(there), abs=0.35)
 
 
 @pytest.mark.parametrize("edges", [50, 200])

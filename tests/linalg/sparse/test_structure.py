@@ -70,6 +70,27 @@ def test_rows_in_any_order(ends: float, definite: bool | None, device: str) -> N
         assert 0 < fetched.total() < 200  # the matrix stays where it is
 
 
+@pytest.mark.parametrize("device", ["cpu", ON_CUDA])
+def test_all_of_a_batch_have_what_is_claimed(device: str) -> None:
+    """Large enough to be looked at in parts on the CPU."""
+    n, members = 500, 100
+    sound = laplacian(n, ends=2.0)
+    A = from_dense(sound)
+    values = A.values.repeat(members, 1)
+
+    def found(changed: torch.Tensor | None = None) -> tuple[bool | None, ...]:
+        batch = values.clone()
+        if changed is not None:
+            batch[members // 2] = changed
+        s = SparseTensor.from_pattern(A.pattern.to(device), batch.to(device)).structure
+        return s.symmetric, s.hermitian, s.positive_definite
+
+    assert found() == (True, True, True)
+    assert found(from_dense(laplacian(n, ends=1.0)).values) == (True, True, None)
+    assert found(-A.values) == (True, True, False)
+    assert found(A.values * torch.linspace(1, 2, len(A.values))) == (False, False, False)
+
+
 def test_stored_zeros_connect_nothing() -> None:
     a = torch.block_diag(laplacian(5, ends=2.0), laplacian(5, ends=1.0))
     row, col = a.abs().nonzero(as_tuple=True)

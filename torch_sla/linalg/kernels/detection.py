@@ -22,7 +22,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class StructureCounts:
-    """How many entries or rows stand against a property of a square real matrix.
+    """How many entries or rows stand against a property of a square real matrix, or of all of a batch.
 
     Two entries are equal when they differ by at most ``8 eps`` of the largest of themselves and of
     their two diagonal entries.
@@ -71,9 +71,11 @@ def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> StructureCou
     crow, ccol
         Square CSR ``[n + 1]`` and ``[nnz]``, sorted and unique in each row.
     values
-        ``[nnz]``.
+        ``[*batch, nnz]``, of fewer than 65536 matrices.
     """
-    if values.ndim != 1 or values.dtype not in (torch.float32, torch.float64) or not values.numel():
+    if values.dtype not in (torch.float32, torch.float64) or not values.numel():
+        return None
+    if values.shape[:-1].numel() >= 1 << 16:  # beyond the second axis of a grid
         return None
     if not device.runs(crow, ccol, values):
         return None

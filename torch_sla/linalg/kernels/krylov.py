@@ -23,6 +23,7 @@ __all__ = [
     "RUNNING",
     "Scalars",
     "direction",
+    "dot",
     "residual",
     "update",
 ]
@@ -107,6 +108,11 @@ def residual(
 ) -> None:
     """``r = b - q`` or `b`, ``p = 0``, and partial sums of ``r · r`` and ``b · b``."""
     _kernels(b).residual(b, q, r, p, dots, b_dots)
+
+
+def dot(x: Tensor, y: Tensor, dots: Tensor) -> None:
+    """Store partial sums of ``x · y``."""
+    _kernels(x).dot(x, y, dots)
 
 
 def direction(s: Scalars, z: Tensor, p: Tensor) -> None:

@@ -74,8 +74,8 @@ class Rows:
         return self.ccol.numel()
 
 
-def product(A: Rows, x: Tensor) -> Tensor:
-    """Return ``A x`` for ``x`` ``[n_cols, K]``, in the dtype of `x`.
+def product(A: Rows, x: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return ``A x`` for ``x`` ``[n_cols, K]``, in the dtype of `x`, written to `out` where that is given.
 
     Examples
     --------
@@ -85,8 +85,9 @@ def product(A: Rows, x: Tensor) -> Tensor:
     [20.0, 3.0]
     """
     if kernels_in_triton.runs(A.values, x):
-        return _fused(A, x, {})
-    return spmm(A.crow, A.ccol, A.values.to(x.dtype), x)
+        return _fused(A, x, {}, out)
+    y = spmm(A.crow, A.ccol, A.values.to(x.dtype), x)
+    return y if out is None else out.copy_(y)
 
 
 def residual(A: Rows, x: Tensor, b: Tensor) -> Tensor:
@@ -237,9 +238,10 @@ def row_sums(crow: Tensor, x: Tensor, longest: int | None = None) -> Tensor:
     return total.reshape(crow.numel() - 1, *x.shape[1:])
 
 
-def _fused(A: Rows, x: Tensor, finish: dict[str, Any]) -> Tensor:
+def _fused(A: Rows, x: Tensor, finish: dict[str, Any], out: Tensor | None = None) -> Tensor:
     from torch_sla.linalg.kernels.triton.csr import product as fused
 
     stacked = {k: v[None] if k in ("b", "z") else v for k, v in finish.items()}
-    y = torch.empty((1, A.n_rows, x.shape[1]), dtype=x.dtype, device=x.device)
-    return fused(A.crow, A.ccol, A.values[None], x[None], y, longest=A.longest, **stacked)[0]
+    y = x.new_empty(A.n_rows, x.shape[1]) if out is None else out
+    fused(A.crow, A.ccol, A.values[None], x[None], y[None], longest=A.longest, **stacked)
+    return y

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from torch_sla.linalg.kernels.rows import row_max
 from torch_sla.linalg.kernels.structure import breadth_first
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ __all__ = ["growth_dimension", "mean_spread"]
 _SAMPLE = 4096
 # Steps to the rim of a small neighbourhood.
 _NEAR = 8
+# Entries up to which the indices of a device are brought to the host, and places that are looked at where they stay.
+_BROUGHT, _PLACES = 1 << 18, 7
 
 
 def growth_dimension(pattern: Pattern) -> float:
@@ -32,7 +35,7 @@ def growth_dimension(pattern: Pattern) -> float:
     at random, what counts is how neighbourhoods grow when their radius doubles: a large one of a far
     end, and small ones at three places, most of which such edges do not reach. The estimate
     is rounded to 2 or 3 where it is near enough, so that equal graphs of other sizes give equal
-    plans.
+    plans. Of large graphs on a device only small neighbourhoods are looked at, there.
 
     Examples
     --------
@@ -50,6 +53,8 @@ def growth_dimension(pattern: Pattern) -> float:
         return 2.0
     if pattern.device.type != "cpu" and pattern.lattice is not None:
         return float(pattern.lattice.dimension)  # without bringing the indices to the host
+    if pattern.device.type != "cpu" and pattern.nnz_csr > _BROUGHT:
+        return _by_places(pattern.crow, pattern.ccol)
     limit = int(8 * n**0.5)
     crow, ccol = pattern.crow.cpu(), pattern.ccol.cpu()
     _, _, last = _search(crow, ccol, 0, limit)
@@ -80,6 +85,33 @@ def _by_doubling(crow: Tensor, ccol: Tensor, start: int, radius: int) -> float:
     surface, solid = (comb(2 * radius - 1 + d, d) / comb(radius - 1 + d, d) for d in (2, 3))
     surface *= 1.2
     return 2.0 + log(far / near / surface) / log(solid / surface)
+
+
+def _by_places(crow: Tensor, ccol: Tensor) -> float:
+    """Estimate from neighbourhoods of a few places, in passes over all rows without waiting in between.
+
+    Of a node that is reached, the mark tells from which place and after how many steps.
+    """
+    n, steps = crow.numel() - 1, 2 * _NEAR
+    place = torch.arange(_PLACES, device=crow.device)
+    mark = torch.zeros(n, dtype=torch.int32, device=crow.device)
+    mark[(2 * place + 1) * n // (2 * _PLACES)] = (steps * (place + 1)).to(torch.int32)
+    for _ in range(steps - 1):
+        mark = torch.where(mark > 0, mark, row_max(crow, mark, ccol, 1) - 1)
+    last = steps * _PLACES
+    reached = torch.bincount(last - mark[mark > 0].cpu(), minlength=last)
+    sizes = reached.view(_PLACES, steps).cumsum(1)
+    # Where a few steps reach much of the graph, neighbourhoods are in each other's way.
+    far = int((2 * sizes.sum(0) <= n).sum()) - 1
+    if far < 3:
+        return 3.0
+    near = (far - 1) // 2
+    # Of a lattice about ``(r + 1/2)^d`` nodes lie within r steps; near its rim d comes out up to an eighth lower.
+    grown = (sizes[:, far] / sizes[:, near]).log() / log((far + 0.5) / (near + 0.5))
+    raw = float(grown.median())
+    if raw < 1.4:
+        return 1.0
+    return min(3.0, max(2.0, 2.0 + (raw - 2.15) / 0.4))
 
 
 def mean_spread(pattern: Pattern) -> float:

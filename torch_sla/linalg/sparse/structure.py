@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Structure", "detect"]
 
-# Entries that `detect` looks at together.
-_AT_ONCE = 1 << 17
+# Entries that `detect` looks at together: as many as stay in a cache, and as keep a device busy.
+_AT_ONCE, _AT_ONCE_ON_DEVICE = 1 << 17, 1 << 24
 # Steps of smoothing that look for a proof of indefiniteness, and what is more than rounding.
 _SMOOTHINGS, _SURE = 6, 1e-5
 
@@ -178,17 +178,18 @@ def _detect(pattern: Pattern, values: Tensor) -> Structure:
         definite = counts.definite
         if definite is None:
             slots = pattern.diagonal_slots.long()
-            off = values.abs().index_fill_(0, slots, 0)
-            definite = _dominant(pattern, values[slots], off, pattern.sum_rows(off))
+            off = values.abs().index_fill_(-1, slots, 0)
+            definite = _dominant(pattern, values[..., slots], off, pattern.sum_rows(off))
         return Structure(symmetric=True, hermitian=True, positive_definite=definite or None)
     known = _in_one_pass(pattern, values)
     if known is not None:
         return known
-    flat = values.reshape(-1, values.shape[-1]) if values.numel() > _AT_ONCE else values[None]
+    together = _AT_ONCE if values.is_cpu else _AT_ONCE_ON_DEVICE
+    flat = values.reshape(-1, values.shape[-1]) if values.numel() > together else values[None]
     if len(flat) == 1:
         return _at_once(pattern, values)
     # Large batches a few at a time, in memory that stays in the cache.
-    found = [_detect(pattern, part) for part in flat.split(max(1, _AT_ONCE // flat.shape[-1]))]
+    found = [_detect(pattern, part) for part in flat.split(max(1, together // flat.shape[-1]))]
     return Structure(
         symmetric=_all([part.symmetric for part in found]),
         hermitian=_all([part.hermitian for part in found]),

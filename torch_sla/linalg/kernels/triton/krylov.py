@@ -73,6 +73,14 @@ def _residual_kernel(b, q, r, p, dots, b_dots, n, SUBTRACT: tl.constexpr, BLOCK:
     tl.store(b_dots + tl.program_id(0), tl.sum(whole * whole))
 
 
+@triton.jit(do_not_specialize=["n"])
+def _dot_kernel(x, y, dots, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    left = tl.load(x + i, mask=i < n, other=0.0).to(tl.float64)
+    right = tl.load(y + i, mask=i < n, other=0.0).to(tl.float64)
+    tl.store(dots + tl.program_id(0), tl.sum(left * right))
+
+
 @triton.jit(do_not_specialize=["count"])
 def _start_kernel(numbers, flag, dots, count, SUM: tl.constexpr):
     if tl.load(flag) != 0:
@@ -155,6 +163,11 @@ def residual(
     n, subtract = b.numel(), q is not None
     grid = (blocks(n, BLOCK),)
     launch(_residual_kernel, grid, b, b if q is None else q, r, p, dots, b_dots, n, subtract, BLOCK)
+
+
+def dot(x: Tensor, y: Tensor, dots: Tensor) -> None:
+    n = x.numel()
+    launch(_dot_kernel, (blocks(n, BLOCK),), x, y, dots, n, BLOCK)
 
 
 def start(s: Scalars, dots: Tensor) -> None:

@@ -204,9 +204,17 @@ def _count(where, condition):
     tl.atomic_add(where, total.to(tl.int64), mask=total > 0)
 
 
+@triton.jit
+def _member(crow, values, diagonal, n):
+    """Values and diagonal of the matrix of a batch that a program looks at."""
+    member = tl.program_id(1).to(tl.int64)
+    return values + member * tl.load(crow + n), diagonal + member * n
+
+
 @triton.jit(do_not_specialize=["n"])
 def _row_kernel(crow, ccol, values, diagonal, found, n, tolerance, BLOCK: tl.constexpr):
     i, inside, start, stop = _rows_of(crow, n, BLOCK)
+    values, diagonal = _member(crow, values, diagonal, n)
     width = tl.max(stop - start)
     zero = tl.zeros([BLOCK], dtype=values.dtype.element_ty)
     own, size, below, above = zero, zero, zero, zero
@@ -253,6 +261,7 @@ def _pair_kernel(crow, ccol, values, diagonal, found, n, tolerance, widest, BLOC
     if tl.load(found + 7) > widest:
         return
     i, inside, start, stop = _rows_of(crow, n, BLOCK)
+    values, diagonal = _member(crow, values, diagonal, n)
     own = tl.load(diagonal + i, mask=inside, other=0.0)
     one_sided = tl.zeros([BLOCK], dtype=tl.int32)
     unequal = tl.zeros([BLOCK], dtype=tl.int32)
@@ -282,10 +291,10 @@ _ROWS = 256
 
 def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> list[int] | None:
     """Return the counts of `torch_sla.linalg.kernels.detection.StructureCounts`; None where a row is too long."""
-    n = crow.numel() - 1
-    grid = (blocks(n, _ROWS),)
+    n, members = crow.numel() - 1, values.shape[:-1].numel()
+    grid = (blocks(n, _ROWS), members)
     found = torch.zeros(8, dtype=torch.int64, device=crow.device)
-    diagonal = values.new_empty(n)
+    diagonal = values.new_empty(members * n)
     tolerance = 8 * torch.finfo(values.dtype).eps
     launch(_row_kernel, grid, crow, ccol, values, diagonal, found, n, tolerance, _ROWS)
     launch(_pair_kernel, grid, crow, ccol, values, diagonal, found, n, tolerance, _WIDEST, _ROWS)

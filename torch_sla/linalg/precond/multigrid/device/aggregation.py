@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
+from torch_sla.linalg.kernels import krylov
 from torch_sla.linalg.kernels.arguments import expect_columns, expect_shape, plain
 from torch_sla.linalg.kernels.rows import Rows, product
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
@@ -58,6 +59,7 @@ _COMFORTABLE = 2.0**30  # squares and inverses of entries up to it are harmless 
 _STALLED = 0.8  # of the rows of a level, which a coarser one must stay below
 _DENSE = 2048  # unknowns above which the last level is smoothed, not inverted
 _COARSE_STEPS = 8
+_SHORT = 1 << 24  # entries up to which an iteration is shorter than its launches, and is recorded
 
 
 @dataclass(frozen=True)
@@ -313,27 +315,23 @@ def _around(A: Rows, cycle: Cycle, b: Tensor) -> ConjugateGradients:
 
     def matvec(p: Tensor, q: Tensor, dots: Tensor, flag: Tensor) -> None:
         del flag
-        q.copy_(product(A, p.unsqueeze(1)).squeeze(1))
-        _store_dot(dots, p, q)
+        product(A, p.unsqueeze(1), q.unsqueeze(1))
+        krylov.dot(p, q, dots)
 
     def precondition(r: Tensor, dots: Tensor, flag: Tensor) -> Tensor:
         del flag
-        z.copy_(cycle(r.unsqueeze(1)).squeeze(1))
-        _store_dot(dots, r, z)
+        cycle(r.unsqueeze(1), z.unsqueeze(1))
+        krylov.dot(r, z, dots)
         return z
 
     # A graph keeps what a cycle makes on its way, for good, and each solve of a large system makes its own.
-    return ConjugateGradients(z, matvec, precondition, held=A, largest=KEPT)
+    largest = KEPT if A.nnz <= _SHORT else 0
+    return ConjugateGradients(z, matvec, precondition, held=A, largest=largest)
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors are one place in memory."""
     return a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.dtype == b.dtype
-
-
-def _store_dot(dots: Tensor, x: Tensor, y: Tensor) -> None:
-    dots.zero_()
-    dots[0] = (x * y).sum(dtype=torch.float64)
 
 
 def _edge(wanted: int | None, vectors: Tensor | None, n: int) -> int:

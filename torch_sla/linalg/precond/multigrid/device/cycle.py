@@ -69,18 +69,19 @@ class Cycle:
     scale: float
     twice: bool
 
-    def __call__(self, r: Tensor) -> Tensor:
-        """Return ``B r`` for ``r`` ``[n, K]``, in the dtype of `r`."""
+    def __call__(self, r: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return ``B r`` for ``r`` ``[n, K]``, in the dtype of `r`; written to `out` where it is given."""
+        out = torch.empty_like(r) if out is None else out
         if not r.numel():
-            return r.clone()
+            return out
         dtype = self.stages[0].A.values.dtype
         if dtype is torch.float64 and r.dtype is torch.float64:
-            return self._visit(0, plain(r)) * self.scale
+            return torch.mul(self._visit(0, plain(r)), self.scale, out=out)
         # A power of two brings each column to the size of one, for float32's small range.
         size = torch.linalg.vector_norm(r, float("inf"), 0, dtype=torch.float64)
         factor = torch.exp2(-torch.frexp(size).exponent.double())
         down = torch.mul(r, factor, out=torch.empty_like(r, dtype=dtype))
-        return torch.mul(self._visit(0, down), self.scale / factor, out=torch.empty_like(r))
+        return torch.mul(self._visit(0, down), self.scale / factor, out=out)
 
     def _visit(self, level: int, r: Tensor) -> Tensor:
         s = self.stages[level]

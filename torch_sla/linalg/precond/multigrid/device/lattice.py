@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import Result, SolveError
-from torch_sla.linalg.kernels import lattice as kernels
-from torch_sla.linalg.kernels.lattice_fallback import store_dots
+from torch_sla.linalg.kernels import krylov, lattice as kernels
 from torch_sla.linalg.kernels.stencils import Stencil
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.precond.multigrid.device.base import DeviceHierarchy
@@ -181,7 +180,7 @@ class DeviceLattice(DeviceHierarchy):
         if last and self._coarse is not None:
             kernels.dense_apply(self._coarse.inverse, f, x, flag, transpose=adjoint)
             if dots is not None:
-                store_dots(dots, f, x)
+                krylov.dot(f, x, dots)
             return x
         A, M = self._matrix(i, adjoint), level.M
         kept = sweeps > 1 or last  # else x = M f is made again where it is needed
