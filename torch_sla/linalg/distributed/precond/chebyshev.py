@@ -131,7 +131,7 @@ class Chebyshev:
         return z
 
     def _radius(self, values: Tensor) -> float:
-        """Estimate the largest eigenvalue of ``D⁻¹ A`` from fixed starts, as `spectral_radius` does."""
+        """Estimate the largest eigenvalue of ``D⁻¹ A`` from a fixed start, as `spectral_radius` does."""
         sharding = self.A.sharding
         space = PartSpace(sharding.rows)
         start = scattered(
@@ -139,15 +139,16 @@ class Chebyshev:
             self._inverse.dtype,
         )
         sums, top = _row_sums(sharding, values)
-        found = self._growth(space, start)
-        if float(top) > (1.0 + LOWER) * _SAFETY * found:
-            found = max(found, self._growth(space, start * weight_of_sums(sums, top)))
-        return max(found * _SAFETY, torch.finfo(start.dtype).tiny)
+        tiny = torch.finfo(start.dtype).tiny
+        usual, heavy = (
+            v.unsqueeze(1) / space.norm(v.unsqueeze(1)).clamp(min=tiny)
+            for v in (start, start * weight_of_sums(sums, top))
+        )
+        return max(self._growth(space, usual + heavy) * _SAFETY, tiny)
 
     def _growth(self, space: PartSpace, start: Tensor) -> float:
-        """Return by how much ``D⁻¹ A`` stretches a vector ``[n_held]`` after some steps."""
-        v = start.unsqueeze(1)
-        size = space.norm(v)
+        """Return by how much ``D⁻¹ A`` stretches a vector ``[n_held, 1]`` after some steps."""
+        v, size = start, space.norm(start)
         for _ in range(_POWER_STEPS):
             v = self._divided(self.A(v / size.clamp(min=torch.finfo(v.dtype).tiny)))
             size = space.norm(v)

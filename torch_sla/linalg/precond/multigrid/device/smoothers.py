@@ -148,22 +148,26 @@ def spectral_radius(A: Rows, inverse: Tensor, size: Tensor, tied: Tied | None = 
     """Estimate the largest eigenvalue of ``D⁻¹ A`` by the power method.
 
     Starts from a fixed vector; the safety factor covers most of what the last steps would still have found. A larger
-    eigenvalue of a few rows among many is not seen from there. The largest entry of its vector is at a row whose sum of
-    ``|D⁻¹ A|`` is no less, so that where such a sum is out of reach of a smoother that trusts the estimate, the method
-    starts once more with weight on rows of large sums: `size` are those of ``|A|`` ``[n]``.
+    eigenvalue of a few rows among many would not be seen from there. The largest entry of its vector is at a row whose
+    sum of ``|D⁻¹ A|`` is no less, so the start is as much again on rows of large sums: `size` are those of ``|A|``
+    ``[n]``. What grows faster outgrows the rest within the steps.
     """
     start = scattered(torch.arange(A.n_rows, device=A.values.device), A.values.dtype)
     sums = size * inverse.abs()
     top = sums.max() if A.n_rows else sums.sum()
-    found, most = torch.stack([_growth(A, inverse, tied, start), top]).tolist()
-    if most > (1.0 + LOWER) * _SAFETY * found:
-        found = max(found, float(_growth(A, inverse, tied, start * weight_of_sums(sums, top))))
+    both = _unit(start) + _unit(start * weight_of_sums(sums, top))
+    found = float(_growth(A, inverse, tied, both))
     return max(found * _SAFETY, torch.finfo(start.dtype).tiny)
+
+
+def _unit(v: Tensor) -> Tensor:
+    norm = torch.linalg.vector_norm(v)
+    return v / torch.where(norm > 0, norm, 1.0)
 
 
 def weight_of_sums(sums: Tensor, top: Tensor) -> Tensor:
     """Return the weight of each row in a start that looks for large eigenvalues of a few rows."""
-    return (sums / top) ** 8
+    return (sums / torch.where(top > 0, top, 1.0)) ** 8
 
 
 def _growth(A: Rows, inverse: Tensor, tied: Tied | None, start: Tensor) -> Tensor:
