@@ -63,6 +63,26 @@ def test_waits_do_not_grow_with_iterations(shift: float) -> None:
     assert many <= few + 8
 
 
+@pytest.mark.parametrize("method", [cg, bicgstab])
+def test_a_slow_start_makes_no_long_run(
+    method: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three eigenvalues take three steps, of which the first tells nothing."""
+    seldom(monkeypatch)
+    d = torch.tensor([[1.0], [1e2], [1e4]], dtype=torch.float64)
+    products = []
+
+    def times(v: torch.Tensor) -> torch.Tensor:
+        products.append(None)
+        return d * v
+
+    b = torch.ones(3, 1, dtype=torch.float64)
+    out = method(times, b, options=KrylovOptions(rtol=1e-8))
+    assert out.result is Result.CONVERGED
+    each = 1 if method is cg else 2
+    assert len(products) <= each * (2 * out.iterations + 4)
+
+
 @pytest.mark.parametrize(
     ("method", "most"), [("gmres", 1), ("minres", 2), ("lsqr", 1), ("lsmr", 1)]
 )

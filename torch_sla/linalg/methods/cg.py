@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Watch", "cg"]
 
-# The most iterations that a device does between two looks at it.
-_FAR = 64
+# The most iterations that a device does between two looks at it, and how many it may do early on.
+_FAR, _NEAR = 64, 4
 
 
 def cg(
@@ -99,7 +99,8 @@ class Watch:
     """Follows an iteration from the host, which must not wait for a device in every step.
 
     A device runs on while the host looks: columns freeze by themselves, so running on changes nothing.
-    The next look is due when half of the iterations are done that the decay so far predicts.
+    The next look is due when half of the iterations are done that the decay so far predicts, but not after more
+    iterations than were seen: the first few may say little of the decay to come.
 
     Parameters
     ----------
@@ -134,11 +135,12 @@ class Watch:
         done = self._out.iterations
         if device == "cpu" or not done:
             return 1
+        far = min(max(done, _NEAR), _FAR)
         gained = (self._last / self._first).log()[self._active].max()
         left = (self._target / self._last).log()[self._active].min()
         if not (float(gained) < 0 and float(left) > -float("inf")):
-            return min(done, _FAR)
-        return max(1, min(int(0.5 * done * float(left / gained)), _FAR))
+            return far
+        return max(1, min(int(0.5 * done * float(left / gained)), far))
 
     def read(self, seen: Tensor) -> None:
         """Take in curvatures and residual norms of some iterations in turn, ``[2 s, K]``."""
