@@ -1,9 +1,10 @@
 """What is beside the headline: lattices in space, with jumps, with double-precision levels; batches; dtypes of cuDSS.
 
-    python benchmarks/gpu/variants.py [--quick] [--device cpu] [--only lattices|batches|dtypes] [--out DIR]
+    python benchmarks/gpu/variants.py [--quick] [--device cpu] [--only lattices|wide|batches|dtypes] [--out DIR]
 
 Matrix as CSR tensors in, solution and gradient out, nothing kept between rounds but compiled kernels;
-the last of three rounds counts.
+the last of three rounds counts. ``wide`` is a lattice with more entries than 32 bits count, which takes 100 GB;
+its second solve counts, and the residual is computed once more without the package.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ CASES: dict[str, tuple[tuple[int, ...], float, Any]] = {
 BATCHES = ((64, (64, 64)), (512, (64, 64)), (64, (256, 256)), (16, (512, 512)), (64, (40, 40, 40)))
 QUICK = ("2D 1M, float64 levels", "3D 1M")
 BOX = 16  # cells of the checkerboard
+EDGE, PLANES = 700, 8  # of the lattice that is wide, and how much of it is written at a time
 
 
 def diffusion(
@@ -72,6 +74,68 @@ def diffusion(
     crow = torch.zeros(n + 1, dtype=torch.int32, device=device)
     crow[1:] = mask.sum(1).cumsum(0)
     return crow, torch.stack(columns, 1)[mask], torch.stack(entries, 1)[mask]
+
+
+def box(m: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """7-point matrix of a cube of m points a side as CSR, without temporaries of its length."""
+    n, s = m**3, m * m
+    nnz = 7 * n - 6 * s
+    index = torch.int64 if nnz >= 2**31 else torch.int32
+    crow = torch.zeros(n + 1, dtype=index, device=device)
+    ccol = torch.empty(nnz, dtype=index, device=device)
+    values = torch.empty(nnz, dtype=torch.float64, device=device)
+    steps = torch.tensor([-s, -m, -1, 0, 1, m, s], dtype=index, device=device)
+    entries = torch.where(steps == 0, 6.0, -1.0).double()
+    at = 0
+    for first in range(0, m, PLANES):
+        last = min(m, first + PLANES)
+        i = torch.arange(first * s, last * s, dtype=index, device=device)
+        x, y = i % m, i // m % m
+        there = [i >= s, y > 0, x > 0, x >= 0, x < m - 1, y < m - 1, i < n - s]
+        mask = torch.stack(there, 1)
+        end = at + int(mask.sum())
+        ccol[at:end] = (i.unsqueeze(1) + steps)[mask]
+        values[at:end] = entries.expand(len(i), 7)[mask]
+        crow[first * s + 1 : last * s + 1] = at + mask.sum(1).cumsum(0)
+        at = end
+    return crow, ccol, values
+
+
+def left(x: torch.Tensor, m: int) -> float:
+    """Relative residual of ones minus the matrix of `box` times x, plane by plane from shifted views."""
+    u, total = x.view(m, m, m), 0.0
+    for k in range(m):
+        r = 1.0 - 6.0 * u[k]
+        r[1:] += u[k, :-1]
+        r[:-1] += u[k, 1:]
+        r[:, 1:] += u[k, :, :-1]
+        r[:, :-1] += u[k, :, 1:]
+        for other in (k - 1, k + 1):
+            if 0 <= other < m:
+                r += u[other]
+        total += float(r.square().sum())
+    return float((total / m**3) ** 0.5)
+
+
+def wide(device: torch.device, m: int) -> list[dict[str, Any]]:
+    """Solve with more entries than 32 bits count."""
+    request: dict[str, Any] = {"method": "cg", "preconditioner": "multigrid", "rtol": 1e-8}
+    crow, ccol, values = box(m, device)
+    b = torch.ones(m**3, dtype=torch.float64, device=device)
+    found = []
+    for k in range(2):
+        fresh(device, first=k == 0)
+        A, made = timed(lambda: build(crow, ccol, values), device)
+        (x, info), t = timed(lambda A=A: A.solve(b, info=True, throw=False, **request), device)
+        row = {
+            "unknowns": m**3, "entries": len(values), "index": str(ccol.dtype)[6:], "seconds": made + t,
+            "iterations": info.iterations, "residual": info.residual, "result": info.result.name,
+        }  # fmt: skip
+        if device.type == "cuda":
+            row["bytes / unknown"] = torch.cuda.max_memory_allocated() / m**3
+        found.append(row)
+        del A, info
+    return [{**found[-1], "first (s)": found[0]["seconds"], "residual again": left(x, m)}]
 
 
 def fresh(device: torch.device, *, first: bool = True) -> None:
@@ -196,7 +260,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--only", choices=("lattices", "batches", "dtypes"))
+    parser.add_argument("--only", choices=("lattices", "wide", "batches", "dtypes"))
     parser.add_argument("--out", type=Path, help="folder for variants.md and variants.json")
     args = parser.parse_args()
     device = torch.device(args.device)
@@ -205,6 +269,9 @@ def main() -> None:
     if args.only in (None, "lattices"):
         found["lattices"] = lattices(device, QUICK if args.quick else CASES)
         text.append(table("Lattices beside the headline's", found["lattices"]))
+    if args.only == "wide":
+        found["wide"] = wide(device, 40 if args.quick else EDGE)
+        text.append(table("A lattice with 64-bit indices", found["wide"]))
     if args.only in (None, "batches"):
         found["batches"] = batches(device, BATCHES[:1] if args.quick else BATCHES)
         text.append(table("Batches with multigrid", found["batches"]))

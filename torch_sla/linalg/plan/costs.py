@@ -30,7 +30,7 @@ _JUDGED = (4, 24)
 _VECTORS, _COPIES = 8, 2
 # Kernels per level of a hierarchy on a device: of an iteration, and of a set-up; on a lattice, and
 # with aggregates.
-_STEP_LAUNCHES, _SETUP_LAUNCHES = (6, 40), (150, 5000)
+_STEP_LAUNCHES, _SETUP_LAUNCHES = (6, 15), (150, 1200)
 # Kernels of a factorisation and of a solve on a device, per level of the elimination tree.
 _FACTOR_LAUNCHES, _SOLVE_LAUNCHES = 40, 12
 # Batches of at least so many real matrices, of at most so many flops, are factorised in the lanes of
