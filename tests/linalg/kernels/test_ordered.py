@@ -30,6 +30,13 @@ def test_entries_are_taken_and_their_gradients_added_up(
     )
 
 
+@pytest.mark.parametrize("device", ["cpu", ON_CUDA])
+def test_sums_of_nothing(device: str) -> None:
+    index = torch.tensor([1, 0, 1], device=device)
+    assert summed(torch.ones(3, 0, 2, device=device), index, 4).shape == (4, 0, 2)
+    assert summed(torch.ones(0, device=device), index[:0], 2).tolist() == [0.0, 0.0]
+
+
 def test_sums_have_the_same_bits_whatever_the_threads() -> None:
     generator = torch.Generator().manual_seed(0)
     index = torch.randint(0, 50, (200_000,), generator=generator)

@@ -171,6 +171,17 @@ def test_the_estimate_sees_one_cell_among_many(size: float) -> None:
     assert 0.95 * true <= estimate(A, inverse) <= 1.1001 * true
 
 
+def test_the_estimate_where_sums_of_rows_overflow() -> None:
+    A = poisson(20, 20)
+    wide = rows(A * 5e37, torch.float32)
+    inverse = torch.full((400,), 0.25 / 5e37)
+    sums = torch.zeros(400).index_add_(
+        0, torch.arange(400).repeat_interleave(wide.crow.diff()), wide.values.abs()
+    )
+    assert bool(torch.isinf(sums).any())
+    assert 0.95 * 2 <= spectral_radius(wide, inverse, sums) <= 1.1001 * 2
+
+
 @pytest.mark.parametrize("name", ["jacobi", "l1_jacobi", "spai0"])
 def test_weights_of_smoothers(name: str) -> None:
     D = poisson(5, 4, weights=(1.0, 3.0)).toarray()

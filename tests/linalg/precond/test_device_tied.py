@@ -200,7 +200,7 @@ def test_a_device_tells_once_what_is_tied() -> None:
     with counted("linalg/kernels/") as seen:
         groups = tied_groups(*where, size)
         make_smoother("chebyshev", 2, rows, groups)
-    assert seen.total() <= 8, seen  # three of them for spectral radii, of which one has two starts
+    assert seen.total() <= 7, seen  # two of them for spectral radii
     assert known is not None
     assert groups is not None
     for name in ("rows", "size", "blocks", "outside", "group", "place"):

@@ -11,6 +11,7 @@ from tests.helpers.devices import ON_CUDA
 from tests.helpers.grids import poisson
 from tests.helpers.simulated import SIMULATED, fetched
 from torch_sla.linalg import SparseTensor
+from torch_sla.linalg.sparse import structure
 
 
 def from_dense(a: torch.Tensor) -> SparseTensor:
@@ -71,8 +72,13 @@ def test_rows_in_any_order(ends: float, definite: bool | None, device: str) -> N
 
 
 @pytest.mark.parametrize("device", ["cpu", ON_CUDA])
-def test_all_of_a_batch_have_what_is_claimed(device: str) -> None:
-    """Large enough to be looked at in parts on the CPU."""
+@pytest.mark.parametrize("compiled", [True, False])
+def test_all_of_a_batch_have_what_is_claimed(
+    device: str, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a kernel, in parts."""
+    if not compiled:
+        monkeypatch.setattr(structure, "matrix_flags", lambda *_: None)
     n, members = 500, 100
     sound = laplacian(n, ends=2.0)
     A = from_dense(sound)

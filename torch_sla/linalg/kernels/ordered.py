@@ -44,4 +44,4 @@ def summed(values: Tensor, index: Tensor, n: int) -> Tensor:
     zero = values.new_zeros(n, *after)
     if values.is_cuda:
         return zero.index_put((index,), values, accumulate=True)
-    return zero.index_add(0, index.flatten(), values.reshape(-1, *after))
+    return zero.index_add(0, index.flatten(), values.flatten(0, index.ndim - 1))

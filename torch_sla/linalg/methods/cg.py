@@ -99,8 +99,8 @@ class Watch:
     """Follows an iteration from the host, which must not wait for a device in every step.
 
     A device runs on while the host looks: columns freeze by themselves, so running on changes nothing.
-    The next look is due when half of the iterations are done that the decay so far predicts, but not after more
-    iterations than were seen: the first few may say little of the decay to come.
+    The next look is due when half of the iterations are done that the decay so far predicts, but beyond the first few
+    not after more iterations than were seen: they may say little of the decay to come.
 
     Parameters
     ----------

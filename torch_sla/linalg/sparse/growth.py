@@ -35,7 +35,8 @@ def growth_dimension(pattern: Pattern) -> float:
     at random, what counts is how neighbourhoods grow when their radius doubles: a large one of a far
     end, and small ones at three places, most of which such edges do not reach. The estimate
     is rounded to 2 or 3 where it is near enough, so that equal graphs of other sizes give equal
-    plans. Of large graphs on a device only small neighbourhoods are looked at, there.
+    plans. Of a large graph on a device, where it stays, only small neighbourhoods of a few places count: a plate or
+    a bar of more than two nodes across tends to a solid there.
 
     Examples
     --------
@@ -88,27 +89,30 @@ def _by_doubling(crow: Tensor, ccol: Tensor, start: int, radius: int) -> float:
 
 
 def _by_places(crow: Tensor, ccol: Tensor) -> float:
-    """Estimate from neighbourhoods of a few places, in passes over all rows without waiting in between.
+    """Estimate from small neighbourhoods of a few places, in passes over all rows without waiting in between.
 
     Of a node that is reached, the mark tells from which place and after how many steps.
     """
-    n, steps = crow.numel() - 1, 2 * _NEAR
+    n = crow.numel() - 1
     place = torch.arange(_PLACES, device=crow.device)
     mark = torch.zeros(n, dtype=torch.int32, device=crow.device)
-    mark[(2 * place + 1) * n // (2 * _PLACES)] = (steps * (place + 1)).to(torch.int32)
-    for _ in range(steps - 1):
+    mark[(2 * place + 1) * n // (2 * _PLACES)] = (_NEAR * (place + 1)).to(torch.int32)
+    for _ in range(_NEAR - 1):
         mark = torch.where(mark > 0, mark, row_max(crow, mark, ccol, 1) - 1)
-    last = steps * _PLACES
-    reached = torch.bincount(last - mark[mark > 0].cpu(), minlength=last)
-    sizes = reached.view(_PLACES, steps).cumsum(1)
+    last = _NEAR * _PLACES
+    reached = torch.bincount(last - mark[mark > 0], minlength=last).cpu()
+    sizes = reached.view(_PLACES, _NEAR).cumsum(1)
+    sizes = sizes[sizes[:, 1] > 1]  # rows by themselves tell nothing
     # Where a few steps reach much of the graph, neighbourhoods are in each other's way.
-    far = int((2 * sizes.sum(0) <= n).sum()) - 1
+    far = int((8 * sizes.sum(0) <= n).sum()) - 1
     if far < 3:
         return 3.0
+    if not len(sizes):
+        return 1.0
     near = (far - 1) // 2
-    # Of a lattice about ``(r + 1/2)^d`` nodes lie within r steps; near its rim d comes out up to an eighth lower.
+    # Of a lattice about ``(r + 1/2)^d`` nodes lie within r steps, fewer near its rim.
     grown = (sizes[:, far] / sizes[:, near]).log() / log((far + 0.5) / (near + 0.5))
-    raw = float(grown.median())
+    raw = float(grown.quantile(0.7))
     if raw < 1.4:
         return 1.0
     return min(3.0, max(2.0, 2.0 + (raw - 2.15) / 0.4))

@@ -188,7 +188,7 @@ def _detect(pattern: Pattern, values: Tensor) -> Structure:
     flat = values.reshape(-1, values.shape[-1]) if values.numel() > together else values[None]
     if len(flat) == 1:
         return _at_once(pattern, values)
-    # Large batches a few at a time, in memory that stays in the cache.
+    # Large batches in parts.
     found = [_detect(pattern, part) for part in flat.split(max(1, together // flat.shape[-1]))]
     return Structure(
         symmetric=_all([part.symmetric for part in found]),

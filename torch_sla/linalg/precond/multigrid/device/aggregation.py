@@ -59,9 +59,8 @@ _COMFORTABLE = 2.0**30  # squares and inverses of entries up to it are harmless 
 _STALLED = 0.8  # of the rows of a level, which a coarser one must stay below
 _DENSE = 2048  # unknowns above which the last level is smoothed, not inverted
 _COARSE_STEPS = 8
-_SHORT = (
-    25_000_000  # entries up to which an iteration is shorter than its launches, and is recorded
-)
+# Entries up to which an iteration is shorter than its launches, and is recorded.
+_SHORT = 25_000_000
 
 
 @dataclass(frozen=True)

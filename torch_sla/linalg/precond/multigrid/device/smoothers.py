@@ -167,7 +167,8 @@ def _unit(v: Tensor) -> Tensor:
 
 def weight_of_sums(sums: Tensor, top: Tensor) -> Tensor:
     """Return the weight of each row in a start that looks for large eigenvalues of a few rows."""
-    return (sums / torch.where(top > 0, top, 1.0)) ** 8
+    usable = (top > 0) & torch.isfinite(top)
+    return torch.where(usable, sums / torch.where(usable, top, 1.0), 0.0) ** 8
 
 
 def _growth(A: Rows, inverse: Tensor, tied: Tied | None, start: Tensor) -> Tensor:
