@@ -255,10 +255,8 @@ def door(shape: tuple[int, ...], device: str) -> None:
 
 def against(shape: tuple[int, ...], jump: float, device: str) -> None:
     """``A.solve`` of a mesh beside one of a lattice with as many points: CSR tensors in, nothing kept but kernels."""
-    on, request = (
-        torch.device(device),
-        {"method": "cg", "preconditioner": "multigrid", "rtol": 1e-8},
-    )
+    on = torch.device(device)
+    request = {"method": "cg", "preconditioner": "multigrid", "rtol": 1e-8}
     pattern, values = stiffness(*mesh(shape, "local", device), jump)
     cases = {"lattice": diffusion(shape, on)}
     if jump != 1:

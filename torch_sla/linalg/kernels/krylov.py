@@ -111,7 +111,7 @@ def residual(
 
 
 def dot(x: Tensor, y: Tensor, dots: Tensor) -> None:
-    """Store partial sums of ``x · y``."""
+    """Store partial sums of ``x · y`` in float64."""
     _kernels(x).dot(x, y, dots)
 
 
