@@ -44,7 +44,7 @@ TARGETS = {
 }
 REPEATS = 10  # launches between two looks at the clock
 AWAKE = 0.1  # seconds of other work before a solve is timed
-LINES = 256  # of the lattice, written at a time
+ROWS = 1 << 22  # of a matrix, written at a time
 
 
 def sync(device: torch.device) -> None:
@@ -52,26 +52,32 @@ def sync(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def poisson(m: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """5-point matrix of an m x m lattice as CSR with int32 indices, without wider temporaries."""
-    n, nnz = m * m, 5 * m * m - 4 * m
-    crow = torch.empty(n + 1, dtype=torch.int32, device=device)
-    ccol = torch.empty(nnz, dtype=torch.int32, device=device)
+def poisson(
+    m: int, device: torch.device, dim: int = 2
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """5- or 7-point matrix of m points a side as CSR, int32 where that counts, without wider temporaries."""
+    n, strides = m**dim, [m**axis for axis in range(dim)]
+    nnz = (2 * dim + 1) * n - 2 * dim * m ** (dim - 1)
+    index = torch.int64 if nnz >= 2**31 else torch.int32
+    crow = torch.zeros(n + 1, dtype=index, device=device)
+    ccol = torch.empty(nnz, dtype=index, device=device)
     values = torch.empty(nnz, dtype=torch.float64, device=device)
-    steps = torch.tensor([-m, -1, 0, 1, m], dtype=torch.int32, device=device)
-    entries = torch.tensor([-1.0, -1.0, 4.0, -1.0, -1.0], dtype=torch.float64, device=device)
-    crow[0] = 0
+    steps = torch.tensor(
+        [*(-s for s in reversed(strides)), 0, *strides], dtype=index, device=device
+    )
+    entries = torch.where(steps == 0, 2.0 * dim, -1.0).double()
     at = 0
-    for first in range(0, m, LINES):
-        last = min(m, first + LINES)
-        i = torch.arange(first * m, last * m, dtype=torch.int32, device=device)
-        x = i % m
-        there = torch.stack([i >= m, x > 0, x >= 0, x < m - 1, i < n - m], 1)
-        count = int(there.sum())
-        ccol[at : at + count] = (i.unsqueeze(1) + steps)[there]
-        values[at : at + count] = entries.expand(len(i), 5)[there]
-        crow[first * m + 1 : last * m + 1] = at + there.sum(1).cumsum(0)
-        at += count
+    for first in range(0, n, ROWS):
+        last = min(n, first + ROWS)
+        i = torch.arange(first, last, dtype=index, device=device)
+        place = [i // s % m for s in strides]
+        before, after = [x > 0 for x in reversed(place)], [x < m - 1 for x in place]
+        there = torch.stack([*before, torch.ones_like(before[0]), *after], 1)
+        end = at + int(there.sum())
+        ccol[at:end] = (i.unsqueeze(1) + steps)[there]
+        values[at:end] = entries.expand(len(i), len(steps))[there]
+        crow[first + 1 : last + 1] = at + there.sum(1).cumsum(0)
+        at = end
     return crow, ccol, values
 
 

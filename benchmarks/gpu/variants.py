@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from grids import table
-from headline import build, timed
+from headline import build, poisson, timed
 
 from torch_sla.linalg import SparseTensor, clear_factor_cache
 from torch_sla.linalg.backends.cudss_library import unavailable
@@ -43,7 +43,7 @@ CASES: dict[str, tuple[tuple[int, ...], float, Any]] = {
 BATCHES = ((64, (64, 64)), (512, (64, 64)), (64, (256, 256)), (16, (512, 512)), (64, (40, 40, 40)))
 QUICK = ("2D 1M, float64 levels", "3D 1M")
 BOX = 16  # cells of the checkerboard
-EDGE, PLANES = 700, 8  # of the lattice that is wide, and how much of it is written at a time
+EDGE = 700  # points a side of the lattice that is wide
 
 
 def diffusion(
@@ -76,33 +76,8 @@ def diffusion(
     return crow, torch.stack(columns, 1)[mask], torch.stack(entries, 1)[mask]
 
 
-def box(m: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """7-point matrix of a cube of m points a side as CSR, without temporaries of its length."""
-    n, s = m**3, m * m
-    nnz = 7 * n - 6 * s
-    index = torch.int64 if nnz >= 2**31 else torch.int32
-    crow = torch.zeros(n + 1, dtype=index, device=device)
-    ccol = torch.empty(nnz, dtype=index, device=device)
-    values = torch.empty(nnz, dtype=torch.float64, device=device)
-    steps = torch.tensor([-s, -m, -1, 0, 1, m, s], dtype=index, device=device)
-    entries = torch.where(steps == 0, 6.0, -1.0).double()
-    at = 0
-    for first in range(0, m, PLANES):
-        last = min(m, first + PLANES)
-        i = torch.arange(first * s, last * s, dtype=index, device=device)
-        x, y = i % m, i // m % m
-        there = [i >= s, y > 0, x > 0, x >= 0, x < m - 1, y < m - 1, i < n - s]
-        mask = torch.stack(there, 1)
-        end = at + int(mask.sum())
-        ccol[at:end] = (i.unsqueeze(1) + steps)[mask]
-        values[at:end] = entries.expand(len(i), 7)[mask]
-        crow[first * s + 1 : last * s + 1] = at + mask.sum(1).cumsum(0)
-        at = end
-    return crow, ccol, values
-
-
 def left(x: torch.Tensor, m: int) -> float:
-    """Relative residual of ones minus the matrix of `box` times x, plane by plane from shifted views."""
+    """Relative residual of ones minus the 7-point matrix times x, plane by plane from shifted views."""
     u, total = x.view(m, m, m), 0.0
     for k in range(m):
         r = 1.0 - 6.0 * u[k]
@@ -120,7 +95,7 @@ def left(x: torch.Tensor, m: int) -> float:
 def wide(device: torch.device, m: int) -> list[dict[str, Any]]:
     """Solve with more entries than 32 bits count."""
     request: dict[str, Any] = {"method": "cg", "preconditioner": "multigrid", "rtol": 1e-8}
-    crow, ccol, values = box(m, device)
+    crow, ccol, values = poisson(m, device, 3)
     b = torch.ones(m**3, dtype=torch.float64, device=device)
     found = []
     for k in range(2):

@@ -23,8 +23,8 @@ __all__ = [
     "RUNNING",
     "Scalars",
     "direction",
-    "dot",
     "residual",
+    "store_dots",
     "update",
 ]
 
@@ -110,9 +110,9 @@ def residual(
     _kernels(b).residual(b, q, r, p, dots, b_dots)
 
 
-def dot(x: Tensor, y: Tensor, dots: Tensor) -> None:
+def store_dots(dots: Tensor, x: Tensor, y: Tensor) -> None:
     """Store partial sums of ``x · y`` in float64."""
-    _kernels(x).dot(x, y, dots)
+    _kernels(x).store_dots(dots, x, y)
 
 
 def direction(s: Scalars, z: Tensor, p: Tensor) -> None:

@@ -12,7 +12,7 @@ from torch_sla.linalg.kernels.lattice_fallback import store_dots
 if TYPE_CHECKING:
     from torch_sla.linalg.kernels.krylov import Scalars
 
-__all__ = ["begin", "curvature", "direction", "dot", "residual", "start", "test", "update"]
+__all__ = ["begin", "curvature", "direction", "residual", "start", "store_dots", "test", "update"]
 
 
 def _set(s: Scalars, code: int, where: Tensor) -> None:
@@ -26,10 +26,6 @@ def residual(
     p.zero_()
     store_dots(dots, r, r)
     store_dots(b_dots, b, b)
-
-
-def dot(x: Tensor, y: Tensor, dots: Tensor) -> None:
-    store_dots(dots, x, y)
 
 
 def begin(s: Scalars, dots: Tensor, b_dots: Tensor, rtol: float, atol: float) -> None:

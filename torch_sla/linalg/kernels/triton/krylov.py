@@ -165,7 +165,7 @@ def residual(
     launch(_residual_kernel, grid, b, b if q is None else q, r, p, dots, b_dots, n, subtract, BLOCK)
 
 
-def dot(x: Tensor, y: Tensor, dots: Tensor) -> None:
+def store_dots(dots: Tensor, x: Tensor, y: Tensor) -> None:
     n = x.numel()
     launch(_dot_kernel, (blocks(n, BLOCK),), x, y, dots, n, BLOCK)
 

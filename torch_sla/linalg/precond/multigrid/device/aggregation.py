@@ -317,12 +317,12 @@ def _around(A: Rows, cycle: Cycle, b: Tensor) -> ConjugateGradients:
     def matvec(p: Tensor, q: Tensor, dots: Tensor, flag: Tensor) -> None:
         del flag
         product(A, p.unsqueeze(1), q.unsqueeze(1))
-        krylov.dot(p, q, dots)
+        krylov.store_dots(dots, p, q)
 
     def precondition(r: Tensor, dots: Tensor, flag: Tensor) -> Tensor:
         del flag
         cycle(r.unsqueeze(1), z.unsqueeze(1))
-        krylov.dot(r, z, dots)
+        krylov.store_dots(dots, r, z)
         return z
 
     # A graph keeps what a cycle makes on its way, for good, and each solve of a large system makes its own.

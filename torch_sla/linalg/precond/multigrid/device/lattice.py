@@ -180,7 +180,7 @@ class DeviceLattice(DeviceHierarchy):
         if last and self._coarse is not None:
             kernels.dense_apply(self._coarse.inverse, f, x, flag, transpose=adjoint)
             if dots is not None:
-                krylov.dot(f, x, dots)
+                krylov.store_dots(dots, f, x)
             return x
         A, M = self._matrix(i, adjoint), level.M
         kept = sweeps > 1 or last  # else x = M f is made again where it is needed
