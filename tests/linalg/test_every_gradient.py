@@ -256,6 +256,7 @@ UNTOUCHED = {
     "is_positive_definite": "a question",
     "known_structure": "a question",
     "detected_structure": "a question",
+    "structure_and_marked": "a question",
     "spy": "a picture",
 }
 

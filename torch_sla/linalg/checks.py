@@ -52,10 +52,10 @@ class _Asked:
         """Read them, at the end of what gathered them."""
         self.settle()
 
-    def settle(self, beside: Tensor | None = None) -> list[float]:
+    def settle(self, *beside: Tensor) -> list[float]:
         waiting, self._waiting = self._waiting, []
         parts = [holds.reshape(1).double() for holds, _, _ in waiting]
-        parts += [] if beside is None else [beside.flatten().double()]
+        parts += [numbers.flatten().double() for numbers in beside]
         if not parts:
             return []
         found = torch.cat([part.to(parts[0].device) for part in parts]).tolist()
@@ -130,8 +130,7 @@ def read(*numbers: Tensor) -> list[float]:
     """
     if any(x.is_cpu or _wrapped(x) for x in numbers):
         return [number for x in numbers for number in x.flatten().tolist()]
-    together = [x.flatten().double() for x in numbers]
-    return (_current() or _Asked()).settle(torch.cat(together))
+    return (_current() or _Asked()).settle(*numbers)
 
 
 @contextmanager

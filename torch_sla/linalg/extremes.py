@@ -29,7 +29,7 @@ def look(entry: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
         torch.view_as_real(b.resolve_conj()).movedim(1, -1).flatten(0, 1) if b.is_complex() else b
     )
     sizes = largest_entries(columns)  # NaN where there is one
-    largest, *found = read(torch.cat([entry.reshape(1), sizes]))
+    largest, *found = read(entry, sizes)
     bound = _bound(b)
     finite = isfinite(largest) and all(isfinite(size) for size in found)
     extreme = any(size > bound or 0 < size < 1 / bound for size in found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING, cast
 
@@ -91,31 +92,12 @@ class Residual:
             found = lanes.measure(p.crow, p.ccol, self._values.unsqueeze(0))
             if found is not None:
                 return found[1, 0]
-        return largest_row(*self._here)
-
-    @cached_property
-    def _turned_matrix(self) -> tuple[Pattern, Tensor]:
-        """``Aᴴ``: its values are turned where no kernel reads them as they lie."""
-        turned = self._pattern.transpose_values(self._values)
-        return self._pattern.transposed, turned.conj().resolve_conj()
-
-    @property
-    def _here(self) -> tuple[Pattern, Tensor]:
-        """``op(A)``."""
-        return self._turned_matrix if self._turned else (self._pattern, self._values)
-
-    @property
-    def _there(self) -> tuple[Pattern, Tensor]:
-        """``op(A)ᴴ``."""
-        return (self._pattern, self._values) if self._turned else self._turned_matrix
+            return largest_row(p.transposed, p.transpose_values(self._values))
+        return largest_row(p, self._values)
 
     @cached_property
     def _sizes(self) -> Tensor:
-        return self._here[1].abs()
-
-    @staticmethod
-    def _product(matrix: tuple[Pattern, Tensor], x: Tensor) -> Tensor:
-        return kernels.spmm(matrix[0].crow, matrix[0].ccol, matrix[1], x)
+        return self._values.abs()
 
     @property
     def r(self) -> Tensor:
@@ -137,7 +119,8 @@ class Residual:
         tiny = torch.finfo(r_norm.dtype).tiny
         slope, backward, x_norm = r_max, r_max, x_max
         if self.rectangular:
-            slope = torch.linalg.vector_norm(self._product(self._there, self.r), dim=0)
+            image = _product(self._pattern, self._values, self.r, not self._turned)
+            slope = torch.linalg.vector_norm(image, dim=0)
             x_norm = torch.linalg.vector_norm(x, dim=0)
         elif self.componentwise:
             whole = r_max / (self._A_max * x_max + b_max).clamp(min=tiny)
@@ -166,11 +149,11 @@ class Residual:
     def _measured(self, x: Tensor) -> Tensor:
         """Set ``r``; return ``[5, K]``: ‖r‖₂, the largest entries of r, x and b, and ‖b‖₂, of each column."""
         p, system = self._pattern, (x.unsqueeze(0), self.b.unsqueeze(0))
-        found = lanes.residual(p.crow, p.ccol, self._values, *system, transposed=self._turned)
+        found = _left(p, self._values, *system, self._turned)
         if found is not None:
             self._r = found[0][0]
             return found[1][:, 0]
-        product = self._product(self._here, x)
+        product = _product(p, self._values, x, self._turned)
         self._r = r = torch.sub(self.b, product, out=product)
         r_norm = torch.linalg.vector_norm(r, dim=0)
         return torch.stack([r_norm, largest_entries(r), largest_entries(x), *self._b_sizes])
@@ -181,9 +164,9 @@ class Residual:
 
     def _denominators(self, x: Tensor) -> Tensor:
         size, b = x.abs(), self.b.abs()
-        own = self._product((self._here[0], self._sizes), size) + b
+        own = _product(self._pattern, self._sizes, size, self._turned) + b
         scale = torch.ones_like(size[:, :1]) if self._scale is None else self._scale
-        bound = self._product((self._here[0], self._sizes), scale * (size / scale).amax(0))
+        bound = _product(self._pattern, self._sizes, scale * (size / scale).amax(0), self._turned)
         small = own <= 1000 * len(x) * torch.finfo(own.dtype).eps * (bound + b)
         return torch.where(small, own + bound, own)
 
@@ -214,6 +197,22 @@ class Residual:
         if self.rectangular or self.componentwise or not 0 < backward <= REFINE * eps:
             return False
         return _worst(self.r_norm) * 0.5 * eps / backward > 2 * target > 0
+
+
+def _product(pattern: Pattern, values: Tensor, x: Tensor, turned: bool) -> Tensor:
+    """Return ``A x``, or ``Aᴴ x`` where it is `turned`, for slot values of ``A``, of one matrix or a batch."""
+    crow, ccol, slots, longest = pattern.rows(turned=turned)
+    return kernels.spmm(crow, ccol, values, x, slots=slots, conj=turned, longest=longest)
+
+
+def _left(
+    pattern: Pattern, values: Tensor, x: Tensor, b: Tensor, turned: bool
+) -> tuple[Tensor, Tensor] | None:
+    """Return ``b - op(A) x`` ``[B, n, K]`` and its sizes where a kernel makes both, see `kernels.lanes.residual`."""
+    rows = partial(pattern.rows, turned=turned)
+    return lanes.residual(
+        pattern.crow, pattern.ccol, values, x, b, transposed=turned, device_rows=rows
+    )
 
 
 def _shares(parts: Iterable[float], wholes: Iterable[float], tiny: float) -> list[float]:
@@ -307,7 +306,7 @@ class BatchResidual:
         """
         self._x, self._r = x, None
         if sizes is None:
-            self._r, sizes = self._left(x)
+            self._r, sizes = self._measured(x)
         self._r_norm, r_max, x_max, self.largest, self._b_norm = sizes
         tiny = torch.finfo(self._r_norm.dtype).tiny
         self.relative = (self._r_norm / self._b_norm.clamp(min=tiny)).amax(-1)
@@ -318,26 +317,18 @@ class BatchResidual:
     def r(self) -> Tensor:
         """What was left over, ``[B, n, K]``."""
         if self._r is None:
-            self._r, _ = self._left(self._x)
+            self._r, _ = self._measured(self._x)
         return self._r
 
-    def _left(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _measured(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``b - op(A) x`` and its sizes."""
         p, b = self._pattern, self._b
-        found = lanes.residual(p.crow, p.ccol, self._values, x, b, transposed=self._turned)
+        found = _left(p, self._values, x, b, self._turned)
         if found is not None:
             return found
-        r = b - kernels.spmm(*self._matrix, x)
+        r = b - _product(p, self._values, x, self._turned)
         r_norm, b_norm = (torch.linalg.vector_norm(v, dim=1) for v in (r, b))
         return r, torch.stack([r_norm, *(v.abs().amax(1) for v in (r, x, b)), b_norm])
-
-    @cached_property
-    def _matrix(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Compressed rows of ``op(A)``."""
-        p, values = self._pattern, self._values
-        if self._turned:
-            values, p = p.transpose_values(values).conj().resolve_conj(), p.transposed
-        return p.crow, p.ccol, values
 
     def accepted(self, options: SolveOptions) -> Tensor:
         """Which members `judge` would call converged, ``[B]``; NaN is not."""

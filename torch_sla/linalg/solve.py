@@ -89,7 +89,7 @@ def solve(
     """
     dtype = _dtype(A, b)
     values, rhs, layout, pattern = _arrange(A, b, dtype)
-    structure = A.known_structure()
+    structure, marked = A.structure_and_marked()
     given = structure.nullspace if nullspace is None else nullspace
     null = None
     if given is not None:
@@ -136,6 +136,7 @@ def solve(
         x0=start,
         nullspace=null,
         known=known,
+        marked=marked,
     )
     if known is not None:
         known.see(A.values)

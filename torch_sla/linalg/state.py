@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch_sla.linalg.nullspace import Nullspace
     from torch_sla.linalg.plan.plan import SolvePlan
     from torch_sla.linalg.sparse.pattern import Pattern
-    from torch_sla.linalg.sparse.structure import Structure
+    from torch_sla.linalg.sparse.structure import Marked, Structure
 
 __all__ = ["SolverState"]
 
@@ -51,6 +51,8 @@ class SolverState(Attempts, Whole):
         Whether a failed forward solve raises. Adjoint solves always do.
     x0
         Starting value ``[N, K]`` of iterative methods, forward solve only.
+    marked
+        Values whose fingerprint was taken just now, for the first run.
     """
 
     def __init__(
@@ -65,11 +67,12 @@ class SolverState(Attempts, Whole):
         x0: Tensor | None = None,
         nullspace: Nullspace | None = None,
         known: Known | None = None,
+        marked: Marked | None = None,
     ) -> None:
         super().__init__(
             pattern, structure, plan, options, adjoint_options, nullspace=nullspace, known=known
         )
-        self.throw, self.x0 = throw, x0
+        self.throw, self.x0, self._marked = throw, x0, marked
         self.info = SolveInfo(plan=plan)
         self.adjoint_info = SolveInfo(plan=plan)
         self._prints: frozenset[Hashable] | None = None
@@ -123,7 +126,7 @@ class SolverState(Attempts, Whole):
         items = values.unsqueeze(0) if values.ndim == 1 else values
         if self._known is not None:
             self._known.arrange(self.pattern, values)
-        prints = kernels.fingerprints(items) if self._known is None else [self._known.mark]
+        prints = self._fingerprints(values, items)
         if self._prints is None:
             self._prints = frozenset(prints)
             if self.nullspace is not None:
@@ -156,6 +159,13 @@ class SolverState(Attempts, Whole):
             out[i] = self._settled(info, x, adjoint, first)
         self.x0 = None
         return out
+
+    def _fingerprints(self, values: Tensor, items: Tensor) -> list[Hashable]:
+        if self._known is not None:
+            return [self._known.mark]
+        marked, self._marked = self._marked, None  # of the first run alone
+        mark = None if marked is None or values.ndim > 1 else marked.mark_of(values)
+        return list(kernels.fingerprints(items)) if mark is None else [mark]
 
     def _require_solved(self, marks: Sequence[Hashable], b: Tensor) -> None:
         """Refuse derivatives of solutions that are none, of members that the loss looks at."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from torch_sla.linalg.precond.multigrid import AMG, rigid_body_modes
 from torch_sla.linalg.precond.multigrid.device.aggregation import DeviceAggregation
 from torch_sla.linalg.precond.multigrid.device.tied import tied_groups
 from torch_sla.linalg.residual import Residual
+from torch_sla.linalg.sparse.pattern import Pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,6 +202,7 @@ def test_counts_and_sums(n: int) -> None:
     )
     names = list(vars(counts).values())
     assert tuple(names[:5]) == found
+    assert counts.longest == int(crow.diff().amax())
     assert slot is not None
 
 
@@ -277,6 +280,42 @@ def test_residuals(
         return check.r, *(check.rounded(backward, o) for o in options), relative < 1e-13
 
     assert agree(told)[1:] == (True, False, True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("n", "columns", "members"), [(1, 1, 1), (511, 1, 1), (513, 3, 2), (600, 17, 1), (40, 2, 70)]
+)
+def test_what_is_left_over_and_its_sizes(
+    n: int,
+    columns: int,
+    members: int,
+    dtype: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In one pass and in several, as the compiled pass of the CPU tells them."""
+    from torch_sla.linalg.kernels.triton import residual as ours
+
+    i = torch.arange(n)
+    pattern = Pattern.from_coo(torch.cat([i, i[1:]]), torch.cat([i, i[:-1]]), (n, n))
+    values = torch.randn(members, pattern.nnz_csr, dtype=dtype)
+    x, b = torch.randn(2, members, n, columns, dtype=dtype)
+    b[-1, 0, -1] = float("nan")
+    tolerance = {"rtol": 1e-4, "atol": 1e-4} if dtype is torch.float32 else {}
+    for parts, turned in itertools.product((4096, 2), (False, True)):
+        monkeypatch.setattr(ours, "_PARTS", parts)
+        monkeypatch.setattr(ours, "_SUM", 1024 if parts > 2 else 1)
+        crow, ccol, slots, longest = pattern.rows(turned=turned)
+        r, sizes = ours.residual(crow, ccol, values, x, b, slots, longest)
+        told = lanes.residual(pattern.crow, pattern.ccol, values, x, b, transposed=turned)
+        assert told is not None
+        torch.testing.assert_close(r, told[0], equal_nan=True, **tolerance)
+        sound = torch.ones(members, columns, dtype=torch.bool)
+        sound[-1, -1] = False
+        torch.testing.assert_close(sizes[:, sound], told[1][:, sound], **tolerance)
+        assert sizes[:, -1, -1].isfinite().tolist() == [False, False, True, False, False]
+        one = ours.residual(crow, ccol, values[:1], x, b, slots, longest)[0]  # one matrix for all
+        torch.testing.assert_close(one[0], r[0], equal_nan=True)
 
 
 @pytest.mark.parametrize("smoother", ["chebyshev", "spai0"])

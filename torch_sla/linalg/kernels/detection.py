@@ -41,6 +41,8 @@ class StructureCounts:
         Rows in which it outweighs them by more than rounding.
     first, last
         Rows that are not strict and couple to none before, or none after, them.
+    longest
+        Entries of the longest row.
     """
 
     one_sided: int
@@ -50,6 +52,7 @@ class StructureCounts:
     strict: int
     first: int
     last: int
+    longest: int
 
     @property
     def definite(self) -> bool | None:

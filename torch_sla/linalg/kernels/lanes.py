@@ -7,22 +7,27 @@ fronts then run at full speed. Pivots are those on the diagonal, and a solve pro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from torch_sla._core import extension
 from torch_sla.errors import ArgumentError, DTypeError
+from torch_sla.linalg.kernels import triton as device
 from torch_sla.linalg.kernels.arguments import empty, expect_shape, plain
 from torch_sla.linalg.kernels.borrowed_blas import lend_blas
 from torch_sla.linalg.kernels.cholesky import Analysis, Factor, Kind, NumericFactor
 from torch_sla.linalg.kernels.memory import room_for
 from torch_sla.linalg.kernels.threads import resolve_threads
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = ["LaneFactor", "LanePattern", "factorize", "measure", "residual", "width"]
 
 _compiled: Any = None if extension is None else extension.lanes
+_Rows: TypeAlias = "tuple[Tensor, Tensor, Tensor | None, int | None]"
 _SUFFIX = {torch.float64: "d", torch.float32: "s"}
 
 
@@ -247,16 +252,34 @@ def residual(
     b: Tensor,
     *,
     transposed: bool = False,
+    device_rows: Callable[[], _Rows] | None = None,
     threads: int | None = None,
 ) -> tuple[Tensor, Tensor] | None:
     """``b - op(A_i) x_i`` ``[B, n, K]``, and sizes of its columns ``[5, B, K]``.
 
-    Those are its 2-norm, its largest entry, that of x, that of b, and the 2-norm of b. None where no kernel takes them,
-    as where the matrices are not square, or where rows are so many that a running sum of squares stands still.
+    Those are its 2-norm, its largest entry, that of x, that of b, and the 2-norm of b; what is not finite where a
+    number is not. None where no kernel takes them, as where the matrices are not square, or where rows are so many
+    that a running sum of squares stands still.
+
+    Parameters
+    ----------
+    crow, ccol, values
+        Matrices ``[nnz]`` or ``[B, nnz]`` in compressed rows.
+    x, b
+        ``[B, n, K]``.
+    transposed
+        Whether they are transposed.
+    device_rows
+        Gives what a device asks for: compressed rows of what is multiplied with, the slot of each entry where these
+        are not in order, and the length of the longest row where it is known.
     """
-    if not _takes(values, x, b) or crow.dtype != torch.int32 or not values.numel():
+    if x.shape != b.shape or not values.numel() or not x.numel():
         return None
-    if x.shape != b.shape or b.shape[1] * torch.finfo(b.dtype).eps > 0.5:
+    if not values.is_cpu:
+        return None if device_rows is None else _on_a_device(device_rows, values, x, b)
+    if not _takes(values, x, b) or crow.dtype != torch.int32:
+        return None
+    if b.shape[1] * torch.finfo(b.dtype).eps > 0.5:
         return None
     values, x, b = plain(values), plain(x), plain(b)
     r = empty(tuple(b.shape), b.dtype, again=True)
@@ -274,3 +297,16 @@ def residual(
         team,
     )
     return r, sizes
+
+
+def _on_a_device(
+    rows: Callable[[], _Rows], values: Tensor, x: Tensor, b: Tensor
+) -> tuple[Tensor, Tensor] | None:
+    same = values.dtype == x.dtype == b.dtype
+    if not same or b.dtype not in _SUFFIX or not device.runs(values, x, b):
+        return None
+    from torch_sla.linalg.kernels.triton.residual import residual as in_triton
+
+    crow, ccol, slots, longest = rows()
+    values = plain(values).reshape(-1, ccol.numel())
+    return in_triton(crow, ccol, values, plain(x), plain(b), slots, longest)

@@ -334,7 +334,7 @@ def sampled_product(
     if triton.runs(u, v, crow) and dtype in VALUES:
         from torch_sla.linalg.kernels.triton.rows import sampled_product as in_triton
 
-        s = in_triton(crow, ccol, -u if negative else u, v)
+        s = in_triton(crow, ccol, u, v, negative)
     elif not (runs_compiled(u, v, crow) and dtype in VALUES):
         s = fallback.sampled_product(crow, ccol, -u if negative else u, v)
     else:

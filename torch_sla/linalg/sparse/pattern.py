@@ -249,6 +249,17 @@ class Pattern:
         """``values of Aᵀ = values[perm]``, on slots ``[nnz_csr]``."""
         return self._transpose[1].target
 
+    def rows(self, *, turned: bool) -> tuple[Tensor, Tensor, Tensor | None, int | None]:
+        """Return what products with ``A``, or ``Aᵀ`` where it is `turned`, take: no values are turned for them.
+
+        Returns
+        -------
+        crow, ccol, slots, longest
+            Compressed rows, the slot of each entry, None for those of the pattern itself, and `longest_row`.
+        """
+        p = self.transposed if turned else self
+        return p.crow, p.ccol, self.transpose_permutation if turned else None, p.longest_row
+
     @property
     def symmetric(self) -> bool:
         """Whether the positions, not the values, are symmetric."""

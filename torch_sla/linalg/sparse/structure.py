@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import floor, log10
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["Structure", "detect"]
+__all__ = ["Marked", "Structure", "detect"]
 
 # Entries that `detect` looks at together: as many as stay in a cache, and as keep a device busy.
 _AT_ONCE, _AT_ONCE_ON_DEVICE = 1 << 17, 1 << 24
@@ -110,6 +110,27 @@ class Structure:
         return replace(self, **{n: getattr(found, n) for n in names if getattr(self, n) is None})
 
 
+class Marked(NamedTuple):
+    """Values as they were a moment ago: who holds this knows that nothing else lies where they do.
+
+    Parameters
+    ----------
+    values
+        ``[*batch, nnz_csr]``.
+    mark
+        Their fingerprint.
+    """
+
+    values: Tensor
+    mark: Hashable
+
+    def mark_of(self, values: Tensor) -> Hashable | None:
+        """Return the mark where `values` are these in memory, else None."""
+        own = self.values
+        same = own.data_ptr() == values.data_ptr() and own.dtype == values.dtype
+        return self.mark if same and own.shape == values.shape else None
+
+
 @outside_transforms
 def _mark(known: Tensor) -> Hashable:
     """Return what tells one tensor from others, by its content."""
@@ -171,6 +192,7 @@ def _detect(pattern: Pattern, values: Tensor) -> Structure:
         return _GENERAL
     counts = structure_counts(pattern.crow, pattern.ccol, values)
     if counts is not None:
+        pattern.longest_row = counts.longest
         if counts.one_sided or counts.unequal:
             return _GENERAL
         if counts.not_positive:

@@ -28,7 +28,7 @@ from torch_sla.linalg.sparse import (
 )
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.sizes import OnPattern
-from torch_sla.linalg.sparse.structure import Structure, detect
+from torch_sla.linalg.sparse.structure import Marked, Structure, detect
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
@@ -167,24 +167,32 @@ class SparseTensor(OnPattern):
 
     def known_structure(self) -> Structure:
         """Return declared properties completed by detection, remembered per content of the values."""
+        return self.structure_and_marked()[0]
+
+    def structure_and_marked(self) -> tuple[Structure, Marked | None]:
+        """Return what is known, and the values with their fingerprint where it was needed for that."""
         s = self._declared
         if s.hermitian is not None and (s.positive_definite is not None or not s.hermitian):
-            return s
+            return s, None
         if s.positive_definite:
-            return s.updated(hermitian=True)
-        return s.merged(self.detected_structure())
+            return s.updated(hermitian=True), None
+        found, marked = self._detect()
+        return s.merged(found), marked
 
     def detected_structure(self) -> Structure:
         """Return what the present values show, remembered per content of the values."""
+        return self._detect()[0]
+
+    def _detect(self) -> tuple[Structure, Marked]:
         pattern, values = self.flat_slots()
-        return self._detect(pattern, physical(values))
+        return self._detected_from(pattern, physical(values))
 
     @outside_transforms
-    def _detect(self, pattern: Pattern, values: Tensor) -> Structure:
+    def _detected_from(self, pattern: Pattern, values: Tensor) -> tuple[Structure, Marked]:
         mark = kernels.fingerprint(values)
         if self._detected is None or self._detected[0] != mark:
             self._detected = (mark, detect(pattern, values))
-        return self._detected[1]
+        return self._detected[1], Marked(values, mark)
 
     def flat_slots(self) -> tuple[Pattern, Tensor]:
         """Return the scalar slot pattern and its values ``[*batch, nnz_csr]``, blocks written out."""

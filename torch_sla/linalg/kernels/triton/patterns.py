@@ -298,8 +298,8 @@ def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> list[int] | 
     tolerance = 8 * torch.finfo(values.dtype).eps
     launch(_row_kernel, grid, crow, ccol, values, diagonal, found, n, tolerance, _ROWS)
     launch(_pair_kernel, grid, crow, ccol, values, diagonal, found, n, tolerance, _WIDEST, _ROWS)
-    *counts, widest = (int(c) for c in found.tolist())
-    return None if widest > _WIDEST else counts
+    counts = [int(c) for c in found.tolist()]
+    return None if counts[-1] > _WIDEST else counts
 
 
 @triton.jit(do_not_specialize=["n"])

@@ -111,8 +111,8 @@ def rows_of_entries(crow, n_rows, first, last, e):
     return low
 
 
-@triton.jit(do_not_specialize=["n_rows", "nnz", "k", "u_stride", "v_stride"])
-def _sampled(crow, ccol, u, v, out, n_rows, nnz, k, u_stride, v_stride,
+@triton.jit(do_not_specialize=["n_rows", "nnz", "k", "u_stride", "v_stride", "sign"])
+def _sampled(crow, ccol, u, v, out, n_rows, nnz, k, u_stride, v_stride, sign,
              COMPLEX: tl.constexpr, DTYPE: tl.constexpr, ENTRIES: tl.constexpr):  # fmt: skip
     member = tl.program_id(1).to(tl.int64)
     first = tl.program_id(0).to(tl.int64) * ENTRIES
@@ -136,14 +136,16 @@ def _sampled(crow, ccol, u, v, out, n_rows, nnz, k, u_stride, v_stride,
             ur = tl.load(u + left + c, mask=live, other=0.0)
             total += ur * tl.load(v + right + c, mask=live, other=0.0)
     if COMPLEX:
-        tl.store(out + 2 * (member * nnz + e), total, mask=live)
-        tl.store(out + 2 * (member * nnz + e) + 1, imaginary, mask=live)
+        tl.store(out + 2 * (member * nnz + e), sign * total, mask=live)
+        tl.store(out + 2 * (member * nnz + e) + 1, sign * imaginary, mask=live)
     else:
-        tl.store(out + member * nnz + e, total, mask=live)
+        tl.store(out + member * nnz + e, sign * total, mask=live)
 
 
-def sampled_product(crow: Tensor, ccol: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    """Entries ``[B, nnz]`` of ``u vᵀ`` for ``u`` ``[B, n_rows, k]`` and ``v`` ``[B, n_cols, k]``.
+def sampled_product(
+    crow: Tensor, ccol: Tensor, u: Tensor, v: Tensor, negative: bool = False
+) -> Tensor:
+    """Entries ``[B, nnz]`` of ``u vᵀ``, or of ``-u vᵀ``, for ``u`` ``[B, n_rows, k]`` and ``v`` ``[B, n_cols, k]``.
 
     Nothing as long as the entries is made but the result.
     """
@@ -160,7 +162,7 @@ def sampled_product(crow: Tensor, ccol: Tensor, u: Tensor, v: Tensor) -> Tensor:
         grid = (blocks(nnz, _ENTRIES), us.shape[0])
         launch(
             _sampled, grid, crow, ccol, us, vs, written, n_rows, nnz, k, n_rows * k,
-            v.shape[1] * k, u.is_complex(), ACCUMULATED[written.dtype], _ENTRIES,
+            v.shape[1] * k, -1.0 if negative else 1.0, u.is_complex(), ACCUMULATED[written.dtype], _ENTRIES,
         )  # fmt: skip
     return out
 
