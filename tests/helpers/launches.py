@@ -250,6 +250,8 @@ def entries() -> None:
 def _products(
     crow: torch.Tensor, ccol: torch.Tensor, a: torch.dtype, x: torch.dtype, n: int
 ) -> None:
+    from torch_sla.linalg.kernels.triton.residual import residual
+
     values, order = torch.ones(len(ccol), dtype=a), torch.arange(len(ccol)).to(ccol)
     for k in (1, 2, 3, 5, 9):  # every number of columns in a tile
         vectors = torch.ones(n, k, dtype=x)
@@ -258,6 +260,9 @@ def _products(
         if a is x:
             sparse.segment_sum(torch.ones(1, len(ccol), k, dtype=x), crow, order)
             sparse.sampled_product(crow, ccol, torch.ones(6, k, dtype=x), vectors)
+        if a is x and a in REAL:
+            both = torch.ones(2, 6, k, dtype=a)
+            residual(crow, (ccol % 6).contiguous(), values[None], both, both, slots=order)
         if a in REAL and x in REAL:
             A = rows.Rows.of(crow, (ccol % 6).contiguous(), values, 6)
             y, w = torch.ones(6, k, dtype=x), torch.ones(6, dtype=a)
@@ -268,9 +273,7 @@ def _products(
 def positions() -> None:
     """Products of matrices on given positions, and questions about patterns and values."""
     from torch_sla.linalg.kernels.triton.patterns import largest_row_sum
-    from torch_sla.linalg.kernels.triton.strength import choose, take
 
-    strong: dict[str, Any] = {"bits": 8, "decoupled": 0.05, "kept": 0.1, "tied": 0.55}
     pattern, values = split(laplacian(6, 5))
     for index in INDEX:
         crow, ccol, row = (t.to(index) for t in (pattern.crow, pattern.ccol, pattern.csr_row))
@@ -283,8 +286,6 @@ def positions() -> None:
             if kind in REAL:
                 structure_counts(crow, ccol, v)
                 largest_row_sum(crow, v)  # whose face has another answer on the CPU
-                for keep in (None, torch.ones(len(v), dtype=torch.bool)):
-                    take(crow, ccol, v, choose(crow, ccol, v, 0.25, keep, **strong), 0.5, bits=8)
         sparse.coo_to_csr(row, ccol, 30, 30)
         sparse.transpose_csr(crow, ccol, 30)
         sound_rows(crow, ccol, 30)
@@ -298,12 +299,14 @@ def strong_parts() -> None:
     """What is strong in a matrix, whose face has another answer on the CPU."""
     from torch_sla.linalg.kernels.triton.strength import choose, take
 
+    strong: dict[str, Any] = {"decoupled": 0.05, "kept": 0.1, "tied": 0.55, "codes": (1, 2)}
     pattern, values = split(laplacian(6, 5))
     for kind, index in itertools.product(REAL, INDEX):
         given = pattern.crow.to(index), pattern.ccol.to(index), values.to(kind)
-        for keep in (None, values < 0):
-            found = choose(*given, 0.25, keep, bits=8, decoupled=0.05, kept=0.1, tied=0.55)
-        take(*given, found, 0.5, bits=8)
+        for keep in (None, (values < 0).to(torch.uint8)):
+            found = choose(*given, 0.25, keep, bits=8, **strong)
+        for apart in (False, True):
+            take(*given, found._replace(apart=apart), 0.5, bits=8, strong=2)
         spgemm.product_pattern(*given[:2], *given[:2], 30)
 
 

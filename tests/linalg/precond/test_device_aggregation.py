@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import torch
 
 from tests.helpers.grids import rhs
+from tests.helpers.lattices import checkerboard
 from tests.helpers.meshed import delaunay, elastic, poisson, split
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
@@ -79,8 +80,17 @@ def test_jumps_of_the_coefficient() -> None:
         row, col = np.concatenate([a, b, a, b]), np.concatenate([a, b, b, a])
         total = total + sp.coo_array((np.concatenate([w, w, -w, -w]), (row, col)), total.shape)
     iterations, hierarchy = solve(sp.csr_array(total))
-    assert iterations <= 30
+    assert iterations <= 15
     assert hierarchy.dtype is torch.float64
+
+
+@pytest.mark.parametrize(("edge", "width"), [(192, 16), (240, 30), (360, 30)])
+def test_jumps_at_crossing_points_cost_no_iterations(edge: int, width: int) -> None:
+    """Transfers reach from stiff regions into soft ones: without that 55, 43 and 66 iterations."""
+    iterations, hierarchy = solve(checkerboard(edge, 1e6, width), rtol=1e-6)
+    assert iterations <= 12
+    unknowns = [level.unknowns for level in hierarchy.levels]
+    assert unknowns[hierarchy._forward.twice[0]] < 0.05 * edge * edge
 
 
 @pytest.mark.parametrize("shape", [(60, 30), (10, 10, 10), (24, 8, 8)])
@@ -268,12 +278,14 @@ def test_lobpcg_with_it() -> None:
 
 
 def test_dispatch_leaves_what_is_no_lattice_to_aggregates() -> None:
-    pattern, values = split(delaunay(400, 2))
-    assert isinstance(build(pattern, values, AMG()), DeviceAggregation)
+    pattern, values = split(delaunay(3000, 2))
+    made = build(pattern, values, AMG())
+    assert isinstance(made, DeviceAggregation)
+    assert made._forward.twice == ()
     known = Structure(symmetric=False)
     made = build(pattern, values, AMG(), known)
     assert isinstance(made, DeviceAggregation)
-    assert made._forward.twice  # what is known to be unsymmetric gets the W cycle
+    assert made._forward.twice == (1,)  # what is known to be unsymmetric gets the W cycle
     with pytest.raises(ArgumentError, match="neighbours of a lattice"):
         build(pattern, values, AMG(method="lattice"))
 

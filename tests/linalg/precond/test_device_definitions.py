@@ -46,12 +46,16 @@ def estimate(A: sp.csr_array, inverse: Tensor) -> float:
 
 
 def strong_part(A: np.ndarray, theta: float) -> np.ndarray:
-    """Return the strong part, weak couplings added to its diagonal where that leaves a tenth of it."""
+    """Return what carries transfers, the rest added to its diagonal where that leaves a tenth of it.
+
+    A coupling carries where it is strong, or large for its own row.
+    """
     d, n = np.diag(A), len(A)
     v = -A * np.sign(d)[:, None]
     np.fill_diagonal(v, 0.0)
     m = np.where(np.abs(v).sum(1) > 0.05 * np.abs(d), v.max(1, initial=0.0), 0.0)
-    keep = (v > 0) & (m[:, None] > 0) & (m > 0) & (v**2 >= theta**2 * np.outer(m, m))
+    keep = (v**2 >= theta**2 * np.outer(m, m)) | (v >= theta * m[:, None])
+    keep &= (v > 0) & (m[:, None] > 0) & (m > 0)
     S = np.where(keep | np.eye(n, dtype=bool), A, 0.0)
     lumped = d + (A - S).sum(1)
     np.fill_diagonal(S, np.where(lumped * d > 0.1 * d * d, lumped, d))

@@ -55,14 +55,16 @@ def matrix(
 @pytest.mark.parametrize("given", [False, True], ids=["found", "given"])
 def test_strong_parts(dtype: torch.dtype, given: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     pattern, values = matrix(9, dtype)
-    keep = (torch.arange(pattern.nnz_csr) % 3 > 0) | (values > 0) if given else None
+    codes = torch.where(values > 0, 2, torch.arange(pattern.nnz_csr) % 3).to(torch.uint8)
+    keep = codes if given else None
 
     def found(device: str) -> list[Tensor]:
         where = [t.to(device) for t in (pattern.crow, pattern.ccol, values[:, None, None])]
         A = BlockRows(*where, pattern.shape[1])
         seen = couplings(A, 0.25, None if keep is None else keep.to(device))
         S, smoothing = strong_graph(A, seen, 0.6)
-        out = [seen.keep, seen.own, S.crow, S.ccol, smoothing.values]
+        out = [seen.keep, seen.own, S.crow, S.ccol, smoothing.ccol, smoothing.values]
+        assert {0, 1, 2} == set(seen.keep.tolist())
         if not given:
             group, count = aggregate(S)
             out += [S.size, group, torch.tensor(count)]

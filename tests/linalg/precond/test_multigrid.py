@@ -6,6 +6,7 @@ import scipy.sparse as sp
 import torch
 
 from tests.helpers.grids import diffusion, poisson, rhs, second_difference, split
+from tests.helpers.lattices import checkerboard
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.kernels import unavailable
 from torch_sla.linalg.kernels.multigrid import Transfer
@@ -59,6 +60,12 @@ def test_stretched_grids(a: float, b: float, options: AMG) -> None:
 def test_jumps_of_the_coefficient(options: AMG) -> None:
     y, x = np.mgrid[:120, :120] // 30
     assert solve(diffusion(np.where((x + y) % 2, 1e6, 1.0)), options)[0] <= 30
+
+
+@pytest.mark.parametrize(("edge", "width", "most"), [(240, 30, 20), (480, 30, 26)])
+def test_aggregates_stand_jumps_at_crossing_points(edge: int, width: int, most: int) -> None:
+    """Transfers reach from stiff regions into soft ones: without that 71 and 173 iterations."""
+    assert solve(checkerboard(edge, 1e6, width), AGGREGATES, rtol=1e-6)[0] <= most
 
 
 def test_auto_takes_the_lattice_unless_its_axes_disagree() -> None:

@@ -73,6 +73,11 @@ class Survey(NamedTuple):
         c0, c1, c2, wrong, smallest, largest = found
         return cls((c0 / n, c1 / n, c2 / n), wrong > 0, smallest, largest)
 
+    @property
+    def spread(self) -> float:
+        """Ratio of the largest to the smallest."""
+        return self.largest / self.smallest
+
 
 def load(
     lattice: Lattice,

@@ -24,7 +24,7 @@ I aggregate(const BlockMatrix<V, I>& A, const Strength<V, I>& S, Buffer<I>& grou
     if (group[i] != kFree) continue;
     bool alone = true, free = true;
     for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s) {
-      if (!S.strong[s]) continue;
+      if (S.strong[s] != kStrong) continue;
       alone = false;
       if (group[A.col[s]] >= 0) {
         free = false;
@@ -36,7 +36,7 @@ I aggregate(const BlockMatrix<V, I>& A, const Strength<V, I>& S, Buffer<I>& grou
     } else if (free) {
       group[i] = count;
       for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s)
-        if (S.strong[s]) group[A.col[s]] = count;
+        if (S.strong[s] == kStrong) group[A.col[s]] = count;
       ++count;
     }
   }
@@ -50,9 +50,9 @@ I aggregate(const BlockMatrix<V, I>& A, const Strength<V, I>& S, Buffer<I>& grou
     };
     double best = 0.0;
     for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s)
-      if (S.strong[s] && group[A.col[s]] >= 0) best = std::max(best, size(s));
+      if (S.strong[s] == kStrong && group[A.col[s]] >= 0) best = std::max(best, size(s));
     for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s)
-      if (S.strong[s] && group[A.col[s]] >= 0 && size(s) >= kNearlyBest * best) {
+      if (S.strong[s] == kStrong && group[A.col[s]] >= 0 && size(s) >= kNearlyBest * best) {
         joined[i] = group[A.col[s]];
         break;
       }
@@ -62,7 +62,7 @@ I aggregate(const BlockMatrix<V, I>& A, const Strength<V, I>& S, Buffer<I>& grou
     if (group[i] != kFree) continue;
     group[i] = count;
     for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s)
-      if (S.strong[s] && group[A.col[s]] == kFree) group[A.col[s]] = count;
+      if (S.strong[s] == kStrong && group[A.col[s]] == kFree) group[A.col[s]] = count;
     ++count;
   }
   return count;

@@ -6,6 +6,9 @@
 // diagonal, one theta serves 5-point, 27-point and finite element matrices; the geometric mean keeps
 // aggregates from crossing a jump of the coefficient; on stretched grids it leaves the short edges.
 // A row whose couplings add up to a twentieth of its diagonal is left to the smoother.
+//
+// Beside these, a coupling that is large for its own row,  v_ij >= theta m_i,  carries the transfer to that
+// row: on the soft side of a jump, where no aggregate reaches across, the solution follows the stiff side.
 #pragma once
 
 #include <algorithm>
@@ -47,9 +50,11 @@ double frobenius(const V* block, int n) {
   return std::sqrt(total);
 }
 
+constexpr std::uint8_t kCarried = 1, kStrong = 2;
+
 template <class V, class I>
 struct Strength {
-  Buffer<std::uint8_t> strong;  // [nnz] 1 where the coupling is strong
+  Buffer<std::uint8_t> strong;  // [nnz] kStrong, kCarried where only the transfer is, or 0
   Buffer<I> diagonal;           // [rows] slot of the diagonal block
 };
 
@@ -81,13 +86,14 @@ Buffer<std::uint8_t> strong_couplings(const BlockMatrix<V, I>& A, const Buffer<I
       largest[i] = sum > V(kDecoupled) * own ? most : V(0);
     }
   });
-  const V theta2 = V(kTie * theta * theta);
+  const V theta2 = V(kTie * theta * theta), theta1 = V(std::sqrt(kTie) * theta);
   parallel_for(A.rows, threads, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
-      const V bound = theta2 * largest[i], turn = sign(diagonal[i]);
+      const V bound = theta2 * largest[i], own = theta1 * largest[i], turn = sign(diagonal[i]);
       for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s) {
         const V v = turn * size[s], other = largest[A.col[s]];
-        strong[s] = (v > 0) & (largest[i] > 0) & (other > 0) & (v * v >= bound * other);
+        const bool coupled = (v > 0) & (largest[i] > 0) & (other > 0);
+        strong[s] = coupled & (v * v >= bound * other) ? kStrong : coupled & (v >= own) ? kCarried : 0;
       }
       if (diagonal[i] >= 0) strong[diagonal[i]] = 0;
     }

@@ -76,8 +76,8 @@ NearNullspace<V> tentative(const NearNullspace<V>& fine, int block, const Buffer
   return coarse;
 }
 
-// Pattern of the smoothed prolongation: row i reaches the aggregates of itself and of its strong
-// neighbours.
+// Pattern of the smoothed prolongation: row i reaches the aggregates of itself and of those neighbours whose
+// couplings are strong or carry.
 template <class V, class I>
 BlockMatrix<V, I> prolongation_pattern(const BlockMatrix<V, I>& A, const Strength<V, I>& S,
                                        const Buffer<I>& group, I count, int columns, int threads) {
@@ -120,7 +120,7 @@ BlockMatrix<V, I> prolongation_pattern(const BlockMatrix<V, I>& A, const Strengt
   return P;
 }
 
-// Values of P = (I - omega D^-1 A) T on the pattern above, where A is filtered: weak couplings are
+// Values of P = (I - omega D^-1 A) T on the pattern above, where A is filtered: other couplings are
 // added to the diagonal D, so that constants are kept. omega = damping over a bound of the spectral
 // radius of D^-1 A: that of Gershgorin for scalars, `radius` for blocks.
 template <int B, int K, class V, class I>
@@ -139,7 +139,7 @@ void prolongation_values(const BlockMatrix<V, I>& A, const Strength<V, I>& S, co
       for (std::int64_t i = begin; i < end; ++i) {
         V weak = 0, sum = 0;
         for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s) {
-          const V a = A.val[s], strong = V(S.strong[s]);
+          const V a = A.val[s], strong = V(S.strong[s] != 0);
           weak += a - strong * a;
           sum += strong * std::abs(a);
         }

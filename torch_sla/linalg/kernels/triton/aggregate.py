@@ -41,9 +41,12 @@ def _crowded(crow, ccol, group, key, n_rows, least, ROOT: tl.constexpr,
     count = tl.zeros([ROWS, WIDTH], tl.int32)
     for step in range(0, tl.max(length, 0), WIDTH):
         at, live = tile_entries(start, length, step, WIDTH)
-        j = tl.load(ccol + at, mask=live, other=0)
-        count += (tl.load(group + j.to(tl.int64), mask=live, other=0) == -1).to(tl.int32)
-    tl.store(key + row, 0, mask=chosen & (own >= ROOT) & (tl.sum(count, 1) < least))
+        j = tl.load(ccol + at, mask=live, other=0).to(tl.int64)
+        free = tl.load(group + j, mask=live, other=0) == -1
+        count += (free & (j != row[:, None])).to(
+            tl.int32
+        )  # a row may be joined to itself several times
+    tl.store(key + row, 0, mask=chosen & (own >= ROOT) & (tl.sum(count, 1) + 1 < least))
 
 
 @triton.jit(do_not_specialize=["n_rows"])

@@ -81,10 +81,11 @@ def aggregate(S: Strong) -> tuple[Tensor, int]:
 
 
 def _count_free(S: Strong, free: Tensor) -> Tensor:
-    """Count the free rows within one step of each row, itself included."""
+    """Count the free rows within one step of each row, itself included; it may be joined to itself several times."""
     inside = torch.zeros(S.ccol.numel() + 1, dtype=S.crow.dtype, device=S.ccol.device)
-    torch.cumsum(free.index_select(0, S.ccol), 0, dtype=S.crow.dtype, out=inside[1:])
-    return inside.index_select(0, S.crow).diff()
+    others = free.index_select(0, S.ccol) & (S.ccol != expand_rows(S.crow, S.ccol.numel()))
+    torch.cumsum(others, 0, dtype=S.crow.dtype, out=inside[1:])
+    return inside.index_select(0, S.crow).diff() + free
 
 
 def _strongest(S: Strong, row: Tensor, group: Tensor, free: Tensor) -> Tensor:

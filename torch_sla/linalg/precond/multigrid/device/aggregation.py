@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -33,7 +33,7 @@ from torch_sla.linalg.precond.multigrid.device.blocks import (
 )
 from torch_sla.linalg.precond.multigrid.device.cg import KEPT, ConjugateGradients
 from torch_sla.linalg.precond.multigrid.device.coarse import coarse_inverse
-from torch_sla.linalg.precond.multigrid.device.cycle import Cycle, Stage
+from torch_sla.linalg.precond.multigrid.device.cycle import Cycle, Stage, visited_twice
 from torch_sla.linalg.precond.multigrid.device.recorded import Recorded
 from torch_sla.linalg.precond.multigrid.device.smoothers import Smoother, make_smoother
 from torch_sla.linalg.precond.multigrid.device.strength import couplings, own_sizes, strong_graph
@@ -56,6 +56,7 @@ __all__ = ["DeviceAggregation"]
 
 _SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
 _COMFORTABLE = 2.0**30  # squares and inverses of entries up to it are harmless in float32
+_REVISITED = 0.4  # share of the unknowns above below which a W cycle visits a level twice
 _STALLED = 0.8  # of the rows of a level, which a coarser one must stay below
 _DENSE = 2048  # unknowns above which the last level is smoothed, not inverted
 _COARSE_STEPS = 8
@@ -70,7 +71,7 @@ class _Kept:
     Parameters
     ----------
     strong
-        bool ``[nnz]``: which entries smooth the transfer.
+        uint8 ``[nnz]``: which entries smooth the transfer, see `Couplings`.
     group, count
         Its aggregates.
     P, coarse
@@ -146,12 +147,13 @@ class DeviceAggregation(DeviceHierarchy):
         # A polynomial made for real spectra amplifies what convection turns, and piecewise constant
         # transfers need the second visit.
         self._smoother = options.smoother or ("spai0" if unsymmetric else "chebyshev")
-        self._w_cycle = (options.cycle or ("W" if unsymmetric else "V")) == "W"
+        self._visits = options.cycle or ("W" if unsymmetric else None)
         self._kept: list[_Kept] = []
         values = self._checked(values)
-        largest, longest, wide = _facts(pattern, values)
+        facts = _Facts.of(pattern, values)
+        wide = facts.spread > _SPREAD
         self.dtype = getattr(torch, options.dtype or ("float64" if wide else "float32"))
-        self._set_up(values, largest, longest)
+        self._set_up(values, facts)
 
     # --- set-up ----------------------------------------------------------------------------------
 
@@ -163,10 +165,10 @@ class DeviceAggregation(DeviceHierarchy):
             )
         return plain(values)
 
-    def _set_up(self, values: Tensor, largest: float, longest: int) -> None:
+    def _set_up(self, values: Tensor, facts: _Facts) -> None:
         """Build all levels; aggregates found before are used again."""
-        options = self.options
-        scale = _power_scale(largest)
+        options, longest = self.options, facts.longest
+        scale = _power_scale(facts.largest)
         if scale != 1.0 or values.dtype is self.dtype:  # levels never share the caller's memory
             values = values * scale
         where = (self._pattern.crow, self._pattern.ccol)
@@ -209,14 +211,16 @@ class DeviceAggregation(DeviceHierarchy):
             transfers = flatten(P, self.dtype), flatten(R, self.dtype)
             stages.append(Stage(flat, smoother, edge, *transfers))
             A = coarse
-        self._finish(A, flat, stages, scale)
+        self._finish(A, flat, stages, scale, facts.spread)
 
     def _theta(self, edge: int) -> float:
         """Strength of a coupling above which it is strong."""
         theta = self.options.strength
         return default_strength(edge) if theta is None else theta
 
-    def _finish(self, A: BlockRows, flat: Rows, stages: list[Stage], scale: float) -> None:
+    def _finish(
+        self, A: BlockRows, flat: Rows, stages: list[Stage], scale: float, spread: float
+    ) -> None:
         """Invert the last level, or smooth it where it is too large for that."""
         inverse = None
         self._nullity = -1
@@ -229,7 +233,9 @@ class DeviceAggregation(DeviceHierarchy):
             tied = tied_groups(A.crow, A.ccol, A.values, own_sizes(A))
             smoother, _ = make_smoother(self._smoother, _COARSE_STEPS, flat, tied)
         stages.append(Stage(flat, smoother, A.values.shape[1]))
-        self._forward = Cycle(tuple(stages), inverse, scale, self._w_cycle)
+        unknowns = [stage.A.n_rows for stage in stages]
+        twice = visited_twice(unknowns, self._visits, spread, share=_REVISITED)
+        self._forward = Cycle(tuple(stages), inverse, scale, twice)
         self._backward: Cycle | None = None
         # Graphs read the levels where they are, so new levels need new graphs.
         self._recorded: dict[bool, Recorded] = {}
@@ -238,8 +244,7 @@ class DeviceAggregation(DeviceHierarchy):
     def update(self, values: Tensor) -> None:
         """Take new slot values ``[nnz_csr]``; aggregates and patterns stay, numbers are recomputed."""
         values = self._checked(values)
-        largest, longest, _ = _facts(self._pattern, values)
-        self._set_up(values, largest, longest)
+        self._set_up(values, _Facts.of(self._pattern, values))
 
     # --- sizes -----------------------------------------------------------------------------------
 
@@ -352,23 +357,38 @@ def _power_scale(largest: float) -> float:
     return 2.0 ** -math.frexp(largest)[1]
 
 
-def _facts(pattern: Pattern, values: Tensor) -> tuple[float, int, bool]:
-    """Largest size of an entry, entries of the longest row, whether the diagonal spans too much for float32.
+class _Facts(NamedTuple):
+    """What is read of a matrix at once.
 
-    In that, row sums beside a jump of the coefficient would not survive. All are read at once.
+    Parameters
+    ----------
+    largest
+        Largest size of an entry.
+    longest
+        Entries of the longest row.
+    spread
+        Ratio of the largest to the smallest entry on the diagonal. Where it is large, float32 does not keep row sums
+        beside a jump of the coefficient.
     """
-    if not values.numel():
-        return 1.0, 0, False
-    slots = pattern.diagonal_slots
-    size = values[slots.clamp(min=0).long()].abs()
-    size = torch.where(slots >= 0, size, 0.0)
-    found = (
-        torch.linalg.vector_norm(values, float("inf")),
-        size.amax(),
-        torch.where(size > 0, size, torch.inf).amin(),
-        pattern.crow.diff().amax(),
-    )
-    largest, high, low, longest = torch.stack([t.double() for t in found]).tolist()
-    if not math.isfinite(largest):
-        raise SolveError(Result.NONFINITE, "multigrid: an entry of the matrix is not finite")
-    return largest, int(longest), high > _SPREAD * low
+
+    largest: float
+    longest: int
+    spread: float
+
+    @classmethod
+    def of(cls, pattern: Pattern, values: Tensor) -> _Facts:
+        if not values.numel():
+            return cls(1.0, 0, 1.0)
+        slots = pattern.diagonal_slots
+        size = values[slots.clamp(min=0).long()].abs()
+        size = torch.where(slots >= 0, size, 0.0)
+        found = (
+            torch.linalg.vector_norm(values, float("inf")),
+            size.amax(),
+            torch.where(size > 0, size, torch.inf).amin(),
+            pattern.crow.diff().amax(),
+        )
+        largest, high, low, longest = torch.stack([t.double() for t in found]).tolist()
+        if not math.isfinite(largest):
+            raise SolveError(Result.NONFINITE, "multigrid: an entry of the matrix is not finite")
+        return cls(largest, int(longest), high / low)

@@ -1,4 +1,4 @@
-"""One application of a hierarchy of compressed rows: a V or W cycle from a zero guess."""
+"""One application of a hierarchy of compressed rows: a V or W cycle from a zero guess, or what lies between."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from torch_sla.linalg.kernels.rows import Rows, add_product, product, residual
 from torch_sla.linalg.kernels.sparse import transpose_csr
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from torch_sla.linalg.precond.multigrid.device.smoothers import Smoother
 
-__all__ = ["Cycle", "Stage"]
+__all__ = ["Cycle", "Stage", "visited_twice"]
 
-_REVISITED = 0.4  # share of the unknowns below which a W cycle visits a level twice
+_JUMPS = 100.0  # of the diagonal, above which some coarse levels are visited twice
+_REVISITED, _SMALL = 2, 1 / 20  # how many, from the first on with this share of the unknowns
 _SYMMETRIC = 1e-12  # relative difference of mirrored entries
 
 
@@ -58,7 +61,7 @@ class Cycle:
     scale
         The matrices are this multiple of the caller's.
     twice
-        Whether to visit coarse levels twice: a W cycle.
+        Levels that are visited twice whenever the one above them is visited.
 
     With as many smoothing steps after as before, of one polynomial, the cycle is symmetric for a
     symmetric matrix, and its adjoint is the same cycle on the transposed matrices.
@@ -67,7 +70,7 @@ class Cycle:
     stages: tuple[Stage, ...]
     inverse: Rows | None
     scale: float
-    twice: bool
+    twice: tuple[int, ...]
 
     def __call__(self, r: Tensor, out: Tensor | None = None) -> Tensor:
         """Return ``B r`` for ``r`` ``[n, K]``, in the dtype of `r`; written to `out` where it is given."""
@@ -92,10 +95,9 @@ class Cycle:
         x = s.smoother.from_zero(s.A, r)
         rc = product(s.R, residual(s.A, x, r))
         xc = self._visit(level + 1, rc)
-        coarse = self.stages[level + 1]
-        again = self.twice and coarse.P is not None
-        if again and coarse.A.n_rows < _REVISITED * s.A.n_rows:
-            xc = xc + self._visit(level + 1, residual(coarse.A, xc, rc))
+        if level + 1 in self.twice:
+            left = residual(self.stages[level + 1].A, xc, rc)
+            xc = xc + self._visit(level + 1, left)
         return s.smoother(s.A, add_product(s.P, xc, x), r)
 
     def adjoint(self) -> Cycle:
@@ -113,6 +115,38 @@ class Cycle:
         )
         inverse = None if self.inverse is None else _transposed(self.inverse)
         return replace(self, stages=stages, inverse=inverse)
+
+
+def visited_twice(
+    unknowns: Sequence[int], cycle: str | None, spread: float, *, share: float = 1.0
+) -> tuple[int, ...]:
+    """Levels that a cycle visits twice; the last, which is solved, never needs it.
+
+    Between jumps of the coefficient coarse corrections of many levels are too small; visiting two small levels twice
+    mends most of that, and costs little.
+
+    Parameters
+    ----------
+    unknowns
+        Of each level, finest first.
+    cycle
+        ``"V"``, ``"W"``, or None for what suits the matrix.
+    spread
+        Ratio of its largest to its smallest entry on the diagonal.
+    share
+        Part of the unknowns above that a level of a W cycle has less than.
+
+    Examples
+    --------
+    >>> visited_twice([1000, 180, 24, 3], None, 1e6), visited_twice([1000, 180, 24, 3], "W", 1.0)
+    ((2,), (1, 2))
+    """
+    between = range(1, len(unknowns) - 1)
+    if cycle == "W":
+        return tuple(i for i in between if unknowns[i] < share * unknowns[i - 1])
+    if cycle is not None or not spread > _JUMPS:
+        return ()
+    return tuple(i for i in between if unknowns[i] <= _SMALL * unknowns[0])[:_REVISITED]
 
 
 def _transposed(A: Rows) -> Rows:

@@ -28,6 +28,7 @@ from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.precond.multigrid.device.base import DeviceHierarchy
 from torch_sla.linalg.precond.multigrid.device.cg import KEPT, ConjugateGradients
 from torch_sla.linalg.precond.multigrid.device.coarsening import Coarsening
+from torch_sla.linalg.precond.multigrid.device.cycle import visited_twice
 from torch_sla.linalg.precond.multigrid.levels import Level
 
 if TYPE_CHECKING:
@@ -39,8 +40,6 @@ __all__ = ["DeviceLattice"]
 
 _SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
 _ROUNDED_PIVOT = 1e-3  # of the coarsest matrix, below which float32 does not tell it from zero
-_JUMPS = 100.0  # of the diagonal, above which some coarse levels are visited twice
-_REVISITED, _SMALL = 2, 1 / 40  # how many, from the first on with this share of the unknowns
 _COMFORTABLE = 2.0**40  # entries up to this, and down to its inverse, need no scaling
 
 
@@ -102,7 +101,8 @@ class DeviceLattice(DeviceHierarchy):
         if self._axes is None:
             self._axes, self.contrary = made.axes, made.contrary
         self._levels, self._coarse = made.levels, made.coarse
-        self._twice = self._visited_twice(made.finest)
+        sizes = [level.A.n for level in made.levels]
+        self._twice = visited_twice(sizes, self.options.cycle, made.finest.spread)
         self._make_room()
         return None
 
@@ -114,15 +114,6 @@ class DeviceLattice(DeviceHierarchy):
         if _power_scale(largest) != self.scale:
             return False
         return not (self._may_widen() and _spread_out(finest))
-
-    def _visited_twice(self, finest: Survey) -> tuple[int, ...]:
-        """Levels that a cycle visits twice; the last, which is solved, never needs it."""
-        between = range(1, len(self._levels) - 1)
-        if self.options.cycle == "W":
-            return tuple(between)
-        if self.options.cycle is not None or not finest.largest > _JUMPS * finest.smallest:
-            return ()
-        return tuple(i for i in between if self._levels[i].A.n <= _SMALL * self.n)[:_REVISITED]
 
     def _make_room(self) -> None:
         """Make the vectors of all levels; the first reads the right-hand side of its caller."""
@@ -257,7 +248,7 @@ class DeviceLattice(DeviceHierarchy):
 
 def _spread_out(finest: Survey) -> bool:
     """Whether float32 cannot tell small couplings from rounding."""
-    return finest.largest > _SPREAD * finest.smallest
+    return finest.spread > _SPREAD
 
 
 def _power_scale(largest: float) -> float:

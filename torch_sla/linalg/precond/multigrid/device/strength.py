@@ -4,7 +4,7 @@ As in ``csrc/include/torch_sla/multigrid/strength.hpp``: the coupling of rows i 
 ``v_ij² >= θ² m_i m_j``, with ``v_ij = -a_ij sign(a_ii)`` for scalars and the Frobenius norm for
 blocks, and ``m_i`` the largest ``v_ij`` of row i. On stretched grids this leaves the short edges, so
 that coarsening is along them only. A row whose couplings add up to a twentieth of its diagonal is
-left to the smoother.
+left to the smoother. Beside these, what is large for its own row, ``v_ij >= θ m_i``, carries the transfer to that row.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.kernels.triton.strength import Chosen
 
-__all__ = ["Couplings", "Strong", "couplings", "own_sizes", "strong_graph"]
+__all__ = ["CARRIED", "STRONG", "Couplings", "Strong", "couplings", "own_sizes", "strong_graph"]
+
+# Where a transfer is carried only, and where rows are grouped as well.
+CARRIED, STRONG = 1, 2
 
 _DECOUPLED = 0.05
 _BITS = 8  # of float32's mantissa that sizes of couplings do without
@@ -35,14 +38,14 @@ _KEPT_DIAGONAL = 0.1  # share of a diagonal below which weak couplings are not a
 
 @dataclass(frozen=True)
 class Strong:
-    """The graph of strong couplings of a matrix, each row joined to itself.
+    """The graph of strong couplings of a matrix, each row joined to itself, also in place of what is carried only.
 
     Parameters
     ----------
     crow, ccol
         Its pattern.
     size
-        float32 ``[nnz]`` size of each coupling, -inf on the diagonal.
+        float32 ``[nnz]`` size of each coupling, -inf where a row is joined to itself.
     """
 
     crow: Tensor
@@ -57,13 +60,13 @@ class Couplings:
     Parameters
     ----------
     keep
-        bool ``[nnz]``, true for strong couplings and on the diagonal.
+        uint8 ``[nnz]``: `STRONG` for strong couplings and on the diagonal, `CARRIED` for what else carries, 0.
     own
         Sizes of the diagonal entries, or norms of the diagonal blocks, ``[n]``.
     tied
         False where it is known that no rows are tied.
     size
-        float32 ``[nnz]`` sizes of the couplings, -inf on the diagonal, where they were measured here.
+        float32 ``[nnz]`` sizes of strong couplings, -inf elsewhere, where they were measured here.
     chosen
         What a device found beside.
     """
@@ -121,7 +124,7 @@ def couplings(A: BlockRows, theta: float, keep: Tensor | None = None) -> Couplin
 
         found = choose(
             crow, ccol, A.values.flatten(), theta, keep,
-            bits=_BITS, decoupled=_DECOUPLED, kept=_KEPT_DIAGONAL, tied=TIED,
+            bits=_BITS, decoupled=_DECOUPLED, kept=_KEPT_DIAGONAL, tied=TIED, codes=(CARRIED, STRONG),
         )  # fmt: skip
         if found.hole >= 0 and keep is None:
             _refuse(found.hole)
@@ -145,19 +148,22 @@ def couplings(A: BlockRows, theta: float, keep: Tensor | None = None) -> Couplin
     coupled = total > _DECOUPLED * own_size
     largest = _coarsely(torch.where(coupled, largest, 0.0).sqrt())
     here, there = largest[row.long()], largest[ccol.long()]
-    keep = (size > 0) & (here > 0) & (there > 0) & (size >= theta * here * there)
-    return Couplings(keep | ~off, own_size, size=torch.where(off, size, -torch.inf))
+    there_is = (size > 0) & (here > 0) & (there > 0)
+    strong = there_is & (size >= theta * here * there)
+    carried = there_is & (size >= theta * here * here)
+    keep = torch.where(carried, CARRIED, 0).to(torch.uint8).masked_fill_(strong | ~off, STRONG)
+    return Couplings(keep, own_size, size=torch.where(strong, size, -torch.inf))
 
 
 def strong_graph(A: BlockRows, found: Couplings, damping: float) -> tuple[Strong, BlockRows]:
-    """Take the strong part of a square matrix.
+    """Take the part of a square matrix that carries transfers.
 
     Returns
     -------
     Strong
         Its graph; without sizes where `found` has none.
     BlockRows
-        ``I - damping D⁻¹ S`` with ``S`` the strong part, weak couplings added to its diagonal ``D`` so that
+        ``I - damping D⁻¹ S`` with ``S`` that part, other couplings added to its diagonal ``D`` so that
         constants are kept.
     """
     crow, ccol, edge, n = A.crow, A.ccol, A.values.shape[1], A.n_rows
@@ -165,10 +171,15 @@ def strong_graph(A: BlockRows, found: Couplings, damping: float) -> tuple[Strong
     if found.chosen is not None:
         from torch_sla.linalg.kernels.triton.strength import take
 
-        ccol, size, values = take(crow, ccol, A.values.flatten(), found.chosen, damping, bits=_BITS)
+        ccol, joined, size, values = take(
+            crow, ccol, A.values.flatten(), found.chosen, damping, bits=_BITS, strong=STRONG
+        )
         crow = found.chosen.crow
-        return Strong(crow, ccol, size), BlockRows(crow, ccol, values[:, None, None], n, A.longest)
-    keep, own = found.keep, _diagonal(A)
+        return (
+            Strong(crow, joined, size),
+            BlockRows(crow, ccol, values[:, None, None], n, A.longest),
+        )
+    keep, own = found.keep > 0, _diagonal(A)
     filtered = own + row_sums(crow, torch.where(keep[:, None, None], 0.0, A.values))
     if edge == 1:
         usable = filtered * own > _KEPT_DIAGONAL * own * own
@@ -183,7 +194,8 @@ def strong_graph(A: BlockRows, found: Couplings, damping: float) -> tuple[Strong
     eye = torch.eye(edge, dtype=values.dtype, device=values.device)
     values = torch.where(on, values + eye, values)
     size = values.new_empty(0) if found.size is None else found.size[entry]
-    return Strong(crow_s, ccol_s, size), BlockRows(crow_s, ccol_s, values, n, A.longest)
+    joined = torch.where(found.keep[entry] == STRONG, ccol_s, row_s.to(ccol_s.dtype))
+    return Strong(crow_s, joined, size), BlockRows(crow_s, ccol_s, values, n, A.longest)
 
 
 def _refuse_holes(own: Tensor, total: Tensor) -> None:
