@@ -95,7 +95,7 @@ def test_others_wait_once_or_twice_in_an_iteration(method: str, most: int) -> No
     with counted("linalg/kernels/") as seen:
         _, info = A.solve(b, backend="pytorch", method=method, info=True)
     inside = sum(n for place, n in seen.items() if "checks.py" in place or "methods/" in place)
-    assert inside <= most * info.iterations + 12, seen
+    assert inside <= most * info.iterations + 13, seen  # one of them for what is left over
 
 
 @pytest.mark.parametrize("method", [cg, bicgstab])

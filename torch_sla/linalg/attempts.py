@@ -12,8 +12,8 @@ from torch import Tensor
 
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.backends.registry import backend as get_backend
-from torch_sla.linalg.direct import refined
-from torch_sla.linalg.extremes import look, powers
+from torch_sla.linalg.direct import Factored, refined
+from torch_sla.linalg.extremes import look, ordinary, powers
 from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kept import Kept, is_direct, pivots
@@ -106,6 +106,9 @@ class Attempts(Kept):
 
     def attempt(self, system: System) -> tuple[SolveInfo, Tensor]:
         """Try the choice, then the fallbacks; the last failure is the one reported, beside an x of NaN."""
+        known = self._with_known_factors(system)
+        if known is not None:
+            return known
         b, choice = system.b, self.plan.choice
         shape = (self.pattern.shape[0 if system.adjoint else 1], b.shape[1])
         finite, zero, extreme = look(self._entry(system), b)
@@ -129,6 +132,28 @@ class Attempts(Kept):
             info.notes.append("the solution overflows")
         return info, x
 
+    def _with_known_factors(self, system: System) -> tuple[SolveInfo, Tensor] | None:
+        """Substitute in factors that are there, and look at the right-hand side with what is left over of it.
+
+        A device is waited for once. None where there are no factors, or there is something to say.
+        """
+        (candidate, matched), mode = next(self._ways(system.mark)), self._modes(system.adjoint)[0]
+        # Of some factors those of the transpose are made when they are asked for first.
+        if self.nullspace is not None or not self.square or mode != "n" or not system.b.numel():
+            return None
+        factored = None
+        if is_direct(candidate):
+            factored = self.kept_factors(candidate, system.values, system.mark, matched)
+        if factored is None:
+            return None
+        try:
+            x, info, check = self._with(candidate, system, 1.0, matched, factored)
+        except SolveError:
+            return None
+        if not (info.result.ok and ordinary(check.b_max, system.b)):
+            return None
+        return _named(info, candidate), x
+
     def _attempts(
         self, system: System, shape: tuple[int, int], shrink: float
     ) -> tuple[SolveInfo, Tensor]:
@@ -139,13 +164,11 @@ class Attempts(Kept):
         while ways:
             candidate, matched = ways.popleft()
             try:
-                x, info = self._with(candidate, system, shrink, matched)
+                x, info, _ = self._with(candidate, system, shrink, matched)
             except SolveError as error:
                 x, info = None, _failed(error.result, error.detail)
                 self._deficient |= error.result is Result.SINGULAR and not self.square
-            info.backend, info.method = candidate.backend, candidate.method
-            info.preconditioner = candidate.preconditioner
-            info.notes = notes + info.notes
+            _named(info, candidate).notes = notes + info.notes
             if info.result.ok:
                 if matched:
                     self._matched |= {system.mark}
@@ -179,8 +202,13 @@ class Attempts(Kept):
             yield pivoting[-1], True
 
     def _with(
-        self, candidate: Candidate, system: System, shrink: float, matched: bool
-    ) -> tuple[Tensor, SolveInfo]:
+        self,
+        candidate: Candidate,
+        system: System,
+        shrink: float,
+        matched: bool,
+        factored: Factored | None = None,
+    ) -> tuple[Tensor, SolveInfo, Residual]:
         options = self.adjoint_options if system.adjoint else self.options
         options = replace(options, atol=options.atol / shrink)
         if options.preconditioner is None:
@@ -190,7 +218,7 @@ class Attempts(Kept):
             options = replace(options, maxiter=int(200 + 10 * self.plan.iterations))
         direct = is_direct(candidate)
         if direct:
-            x, info, check = self._direct(candidate, system, options, matched)
+            x, info, check = self._direct(candidate, system, options, matched, factored)
         else:
             x, info, check = self._iterative(candidate, system, options)
         info.result = judge(
@@ -204,15 +232,21 @@ class Attempts(Kept):
                 info.inconsistency = info.residual
                 self._deficient = True
                 info.notes.append("rank deficient: the shortest least-squares solution")
-        return x, info
+        return x, info, check
 
     def _direct(
-        self, candidate: Candidate, system: System, options: SolveOptions, matched: bool
+        self,
+        candidate: Candidate,
+        system: System,
+        options: SolveOptions,
+        matched: bool,
+        factored: Factored | None,
     ) -> tuple[Tensor, SolveInfo, Residual]:
         """Substitute and refine; where replaced pivots leave too much, with safer factors once more."""
         values, mark, b, adjoint, _ = system
         mode, truth = self._modes(adjoint)
-        factored = self.factored(candidate, values, mark, options, matched)
+        if factored is None:
+            factored = self.factored(candidate, values, mark, options, matched)
         x, error, steps, check = refined(self.pattern, factored, values, b, mode, truth)
         if factored.perturbed and not error[1] <= ACCEPT * torch.finfo(x.dtype).eps:
             better = self.safer(factored, candidate, values, mark, matched)
@@ -296,6 +330,13 @@ class Attempts(Kept):
             x, error, info.result = trial, found, more.result
         info.residual, info.backward_error = error
         return x, info, check
+
+
+def _named(info: SolveInfo, candidate: Candidate) -> SolveInfo:
+    """Note whose report it is."""
+    info.backend, info.method = candidate.backend, candidate.method
+    info.preconditioner = candidate.preconditioner
+    return info
 
 
 def _failed(result: Result, note: str) -> SolveInfo:

@@ -19,7 +19,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Answer", "read", "require", "settle", "together", "told"]
+    Judge = Callable[[list[float]], Exception | None]
+
+__all__ = ["Answer", "ask", "gathers", "read", "require", "settle", "together", "told"]
 
 _wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 
@@ -41,12 +43,20 @@ class _Asked:
     """Conditions that have not been read, in their order."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Tensor, Answer, Callable[[], Exception] | None]] = []
+        self._waiting: list[tuple[Tensor, Judge]] = []
 
     def add(self, holds: Tensor, fault: Callable[[], Exception] | None) -> Answer:
         answer = Answer(self)
-        self._waiting.append((holds, answer, fault))
+
+        def judge(found: list[float]) -> Exception | None:
+            answer.known = bool(found[0])
+            return None if fault is None or answer.known else fault()
+
+        self.ask(holds, judge)
         return answer
+
+    def ask(self, numbers: Tensor, judge: Judge) -> None:
+        self._waiting.append((numbers, judge))
 
     def told(self) -> None:
         """Read them, at the end of what gathered them."""
@@ -54,17 +64,18 @@ class _Asked:
 
     def settle(self, *beside: Tensor) -> list[float]:
         waiting, self._waiting = self._waiting, []
-        parts = [holds.reshape(1).double() for holds, _, _ in waiting]
+        parts = [numbers.flatten().double() for numbers, _ in waiting]
         parts += [numbers.flatten().double() for numbers in beside]
         if not parts:
             return []
         found = torch.cat([part.to(parts[0].device) for part in parts]).tolist()
-        for known, (_, answer, _) in zip(found, waiting, strict=False):
-            answer.known = bool(known)
-        for _, answer, fault in waiting:
-            if fault is not None and not answer.known:
-                raise fault() from None
-        return found[len(waiting) :]
+        faults = []
+        for part, (_, judge) in zip(parts, waiting, strict=False):
+            faults.append(judge(found[: part.numel()]))
+            found = found[part.numel() :]
+        for fault in filter(None, faults):
+            raise fault from None
+        return found
 
 
 _SCOPE: ContextVar[_Asked | None] = ContextVar("_SCOPE", default=None)
@@ -110,6 +121,31 @@ def told(holds: Tensor) -> bool | Answer:
     """
     asked = None if holds.is_cpu or _wrapped(holds) else _current()
     return bool(holds) if asked is None else asked.add(holds, None)
+
+
+def gathers(x: Tensor) -> bool:
+    """Whether what is asked about `x` is gathered: it is on a device, in `together` or a backward pass."""
+    return not (x.is_cpu or _wrapped(x)) and _current() is not None
+
+
+def ask(numbers: Tensor, judge: Judge) -> None:
+    """Have real numbers read with whatever is read next; what `judge` makes of them is raised, unless it is None.
+
+    Examples
+    --------
+    >>> import torch
+    >>> ask(
+    ...     torch.tensor([1.0, 2.0]),
+    ...     lambda found: ValueError("too many") if sum(found) > 5 else None,
+    ... )
+    """
+    asked = _current() if gathers(numbers) else None
+    if asked is not None:
+        asked.ask(numbers, judge)
+        return
+    fault = judge(numbers.flatten().tolist())
+    if fault is not None:
+        raise fault
 
 
 def settle() -> None:

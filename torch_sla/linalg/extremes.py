@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,7 +11,10 @@ from torch import Tensor
 from torch_sla.linalg.checks import read
 from torch_sla.linalg.residual import largest_entries
 
-__all__ = ["look", "powers"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["look", "ordinary", "powers"]
 
 
 def look(entry: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
@@ -30,10 +34,24 @@ def look(entry: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
     )
     sizes = largest_entries(columns)  # NaN where there is one
     largest, *found = read(entry, sizes)
+    return isfinite(largest) and all(map(isfinite, found)), not any(found), _extreme(found, b)
+
+
+def ordinary(sizes: Sequence[float], b: Tensor) -> bool:
+    """Whether the columns of `b` have such largest entries that `look` would find nothing to say.
+
+    Examples
+    --------
+    >>> b = torch.ones(2, 2)
+    >>> ordinary([1.0, 0.0], b), ordinary([1e30, 1.0], b), ordinary([0.0, 0.0], b)
+    (True, False, False)
+    """
+    return all(map(isfinite, sizes)) and any(sizes) and not _extreme(sizes, b)
+
+
+def _extreme(sizes: Sequence[float], b: Tensor) -> bool:
     bound = _bound(b)
-    finite = isfinite(largest) and all(isfinite(size) for size in found)
-    extreme = any(size > bound or 0 < size < 1 / bound for size in found)
-    return finite, not any(found), extreme
+    return any(size > bound or 0 < size < 1 / bound for size in sizes)
 
 
 def _bound(b: Tensor) -> float:

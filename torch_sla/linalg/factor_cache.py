@@ -134,12 +134,10 @@ class FactorCache:
             How many of those without users stay at most, where the new one is made of what old ones
             leave.
         """
+        found = self.peek(key, user)
+        if found is not None:
+            return found  # type: ignore[return-value]
         with self._lock:
-            found = self._items.pop(key, None)
-            if found is not None:
-                self._items[key] = found
-                self._enlist(key, user)
-                return found  # type: ignore[return-value]
             gone = [] if family is None else self._make_room(family, key, self._bound(place), few)
         gone.clear()  # outside of the lock: what goes may call back
         made = make()
@@ -152,6 +150,15 @@ class FactorCache:
             gone += self._weigh(key, place)
         gone.clear()
         return made
+
+    def peek(self, key: Hashable, user: object = None) -> object | None:
+        """Return the item of `key`, as `get` does where there is one."""
+        with self._lock:
+            found = self._items.pop(key, None)
+            if found is not None:
+                self._items[key] = found
+                self._enlist(key, user)
+            return found
 
     def measure(self, key: Hashable) -> None:
         """Look again at the size of an item that has grown, if it is there."""

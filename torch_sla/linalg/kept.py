@@ -136,7 +136,7 @@ class Kept:
                 made = other if other.growth < 1e-2 * made.growth else made
             return made
 
-        family = (self._base(candidate), values.dtype)
+        family = self._family(candidate, values)
         few = _FEW if get_backend(candidate.backend).capabilities.recycles else None
         return numerics.get(
             (*family, mark, matched),
@@ -146,6 +146,16 @@ class Kept:
             family=family,
             few=few,
         )
+
+    def _family(self, candidate: Candidate, values: Tensor) -> tuple[Hashable, ...]:
+        return self._base(candidate), values.dtype
+
+    def kept_factors(
+        self, candidate: Candidate, values: Tensor, mark: Hashable, matched: bool
+    ) -> Factored | None:
+        """Return what `factored` would, where it is there."""
+        found = numerics.peek((*self._family(candidate, values), mark, matched), self)
+        return found if isinstance(found, Factored) else None
 
     def safer(
         self,
@@ -162,7 +172,7 @@ class Kept:
             better = factored.safer(values)
             return factored if better is None else better
 
-        family = (self._base(candidate), values.dtype, "safer")
+        family = (*self._family(candidate, values), "safer")
         found = numerics.get(
             (*family, mark, matched), factorize, place=str(values.device), family=family
         )
@@ -183,7 +193,7 @@ class Kept:
             made = backend.factorize_batch(self.symbolic_of(candidate), values, options)
             return FactoredBatch(backend, made, values, options)
 
-        family = (self._base(candidate), values.dtype, "together")
+        family = (*self._family(candidate, values), "together")
         few = 0 if get_backend(candidate.backend).capabilities.recycles else None
         return numerics.get(
             (*family, tuple(marks)),
@@ -208,7 +218,7 @@ class Kept:
 
         made = options.preconditioner
         tag: Hashable = made if isinstance(made, Hashable) else _Same(made)
-        family = (self._base(candidate), values.dtype)
+        family = self._family(candidate, values)
         key = (*family, mark, tag)
         user, place = self._user or self, str(values.device)
         found = numerics.get(key, factorize, user, place=place, family=family)

@@ -10,6 +10,7 @@ import torch
 
 from torch_sla.errors import Result
 from torch_sla.lazy import cached_property
+from torch_sla.linalg.checks import read
 from torch_sla.linalg.kernels import lanes, sparse as kernels
 from torch_sla.linalg.known import largest_row
 from torch_sla.linalg.sizes import sizes_of
@@ -83,7 +84,7 @@ class Residual:
         self._r: Tensor | None = b
         # What was measured last, per column, on the host.
         self.b_norm: list[float] = [float("inf")] * b.shape[1]
-        self.r_norm = self.slope = self.b_norm
+        self.r_norm = self.slope = self.b_max = self.b_norm
         self.A_norm = float("nan")
 
     def _largest(self) -> Tensor:
@@ -115,25 +116,23 @@ class Residual:
             seen = self._measured(x)
         else:
             self._x, self._r = x, None
-        r_norm, r_max, x_max, b_max, b_norm = seen
-        tiny = torch.finfo(r_norm.dtype).tiny
-        slope, backward, x_norm = r_max, r_max, x_max
+        tiny = torch.finfo(seen.dtype).tiny
+        more: tuple[Tensor, ...] = ()
         if self.rectangular:
             image = _product(self._pattern, self._values, self.r, not self._turned)
-            slope = torch.linalg.vector_norm(image, dim=0)
-            x_norm = torch.linalg.vector_norm(x, dim=0)
+            more = (torch.linalg.vector_norm(image, dim=0), torch.linalg.vector_norm(x, dim=0))
         elif self.componentwise:
+            _, r_max, x_max, b_max, _ = seen
             whole = r_max / (self._A_max * x_max + b_max).clamp(min=tiny)
             rows = self.r.abs() / self._denominators(x).clamp(min=tiny)
-            backward = torch.maximum(rows.amax(0), whole)
+            more = (torch.maximum(rows.amax(0), whole),)
         # The rest is of a few numbers, and quicker without tensors.
-        alone = (self._A_norm.reshape(1), self._A_max.reshape(1))
-        *found, self.A_norm, largest = torch.cat(
-            [r_norm, b_norm, b_max, slope, backward, x_max, x_norm, *alone]
-        ).tolist()
-        k = len(r_norm)
-        self.r_norm, self.b_norm, *measured = (found[i * k : (i + 1) * k] for i in range(7))
-        b_large, slopes, backwards, x_large, x_norms = measured
+        *found, self.A_norm, largest = read(seen, *more, self._A_norm, self._A_max)
+        k = seen.shape[1]
+        columns = [found[i : i + k] for i in range(0, len(found), k)] if k else [[]] * 7
+        self.r_norm, backwards, x_large, self.b_max, self.b_norm, *special = columns
+        slopes, x_norms = special[:2] if self.rectangular else (backwards, x_large)
+        backwards = special[0] if self.componentwise else backwards
         self.slope = slopes if self.rectangular else [float("inf")] * k
         if not all(map(isfinite, self.r_norm)) or not all(map(isfinite, x_large)):
             return float("nan"), float("inf")
@@ -142,7 +141,7 @@ class Residual:
             scales = (norm * (norm * x + b) for x, b in zip(x_norms, self.b_norm, strict=True))
             backwards = _shares(slopes, scales, tiny)
         elif not self.componentwise:
-            scales = (largest * x + b for x, b in zip(x_large, b_large, strict=True))
+            scales = (largest * x + b for x, b in zip(x_large, self.b_max, strict=True))
             backwards = _shares(backwards, scales, tiny)
         return _worst(_shares(self.r_norm, self.b_norm, tiny)), _worst(backwards)
 

@@ -12,7 +12,7 @@ from torch_sla.errors import GradientError, SolveError
 from torch_sla.linalg.adjoint.solve import Whole
 from torch_sla.linalg.attempts import Attempts, System
 from torch_sla.linalg.backends.registry import backend as get_backend
-from torch_sla.linalg.checks import settle
+from torch_sla.linalg.checks import ask, gathers, settle
 from torch_sla.linalg.info import SolveInfo, unsolved
 from torch_sla.linalg.kept import is_direct
 from torch_sla.linalg.kernels import sparse as kernels
@@ -133,10 +133,7 @@ class SolverState(Attempts, Whole):
                 for item in items:
                     self.nullspace.check(self.pattern, item)
         elif not self._prints.issuperset(prints):
-            raise GradientError(
-                "the matrix values were modified in place between the solve and its derivative; "
-                "clone them before changing them"
-            )
+            raise _modified()
         elif self._unsolved:
             self._require_solved(prints, b.unsqueeze(0) if values.ndim == 1 else b)
         if values.ndim == 1:
@@ -165,6 +162,11 @@ class SolverState(Attempts, Whole):
             return [self._known.mark]
         marked, self._marked = self._marked, None  # of the first run alone
         mark = None if marked is None or values.ndim > 1 else marked.mark_of(values)
+        if mark is None and values.ndim == 1 and self._prints is not None and gathers(values):
+            # One matrix, as it should be: that it is the same one is read with what is read next.
+            (mark,) = self._prints
+            unread = kernels.unread_fingerprint(values)
+            ask(unread.words, lambda found: None if unread.told(found) == mark else _modified())
         return list(kernels.fingerprints(items)) if mark is None else [mark]
 
     def _require_solved(self, marks: Sequence[Hashable], b: Tensor) -> None:
@@ -253,3 +255,10 @@ class SolverState(Attempts, Whole):
                 "not differentiable in it; detach the matrix"
             )
         return x
+
+
+def _modified() -> GradientError:
+    return GradientError(
+        "the matrix values were modified in place between the solve and its derivative; "
+        "clone them before changing them"
+    )

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import cProfile
+import io
+import pstats
 import warnings
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
-from grids import CUDA, clock, poisson_csr
+from grids import CUDA, clock, matrix, poisson_csr
 
 from diagnosis.steps import attempt, report, residual, step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
 
@@ -146,6 +151,68 @@ def waits(_: bool) -> None:
                     f"{request} {what}: {sum(places.values())} waits, {info.iterations} iterations: "
                     f"{dict(places.most_common(40))}"
                 )
+
+
+@step
+def host(_: bool) -> None:
+    """Where the host spends the time of small solves, and what a launch and a wait cost it."""
+    from torch_sla.linalg import SparseTensor, clear_factor_cache
+
+    x = torch.zeros(1024, device=CUDA)
+
+    def price(function: Callable[[], Any], count: int) -> float:
+        function()
+        return 1e6 * clock(lambda: [function() for _ in range(count)])[0] / count
+
+    launch, wait = price(lambda: x.add_(1.0), 2000), price(lambda: x[:2].tolist(), 500)
+    report(f"a torch operation {launch:.1f} us, a number read {wait:.1f} us")
+    crow, ccol, values = poisson_csr(100)
+    b = torch.ones(crow.numel() - 1, dtype=torch.float64, device=CUDA)
+    A = matrix(crow, ccol, values)
+    request = {"backend": "cudss", "method": "cholesky"}
+
+    def new_values(k: int) -> Callable[[], Any]:
+        a = (values * (1.1 + 0.01 * k)).requires_grad_()
+        return lambda: SparseTensor.from_pattern(A.pattern, a).solve(b, **request)
+
+    def backward(k: int) -> Callable[[], Any]:
+        x = new_values(k)()
+        return (x * x).sum().backward
+
+    def lattice(k: int) -> Callable[[], Any]:
+        del k
+
+        def run() -> Any:
+            clear_factor_cache()
+            made = matrix(crow, ccol, values)
+            return made.solve(b, method="cg", preconditioner="multigrid", rtol=1e-8)
+
+        return run
+
+    for work in (new_values, backward, lattice):
+        with attempt(work.__name__):
+            times = [clock(work(k))[0] for k in range(12)]
+            run, activities = (
+                work(12),
+                [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA],
+            )
+            with torch.profiler.profile(activities=activities) as seen:
+                clock(run)
+            calls = [
+                e for e in seen.key_averages() if e.key.startswith("cuda") or e.key.startswith("cu")
+            ]
+            calls.sort(key=lambda e: -e.self_cpu_time_total)
+            report(f"{work.__name__}: {1e3 * min(times[2:]):.2f} ms")
+            told = (f"{e.key} {e.count} ({e.self_cpu_time_total:.0f} us)" for e in calls[:8])
+            report(f"  {', '.join(told)}; {sum(e.count for e in seen.key_averages())} events")
+            profile, runs = cProfile.Profile(), [work(20 + k) for k in range(10)]
+            profile.enable()
+            for run in runs:
+                clock(run)
+            profile.disable()
+            out = io.StringIO()
+            pstats.Stats(profile, stream=out).sort_stats("tottime").print_stats(20)
+            report("\n      ".join(filter(str.strip, out.getvalue().splitlines()[6:])))
 
 
 @step

@@ -297,11 +297,11 @@ def test_questions_about_patterns(name: str, where: str) -> None:
     near(ours.largest_row_sum(crow, moved).cpu(), pattern.sum_rows(values.abs()).amax())
     words = moved.view(torch.int64).repeat(2, 1)
     others = ccol.view(1, -1)
-    *twice, other = ours.hash_words([words, others], sparse_fallback.CONSTANTS)
+    *twice, other = ours.hash_words([words, others], sparse_fallback.CONSTANTS).tolist()
     for sums in twice:
         found = sparse_fallback.finished(sums, 8 * len(values))
         assert found == sparse_fallback.fingerprint(values.view(torch.uint8))
-    assert [other] == ours.hash_words([others], sparse_fallback.CONSTANTS)
+    assert [other] == ours.hash_words([others], sparse_fallback.CONSTANTS).tolist()
     changed = values.clone()
     changed[1] *= 1.1  # beside the first diagonal entry
     for v, symmetric in ((values, True), (changed, False)):

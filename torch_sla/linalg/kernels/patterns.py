@@ -5,6 +5,8 @@ Faces of ``csrc/bindings/sparse.cpp``; `torch_sla.linalg.kernels.sparse` says wh
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,11 @@ from torch_sla.linalg.kernels import sparse_fallback as fallback, triton as devi
 from torch_sla.linalg.kernels.arguments import compiled, empty, indices, plain, runs_compiled
 from torch_sla.linalg.kernels.threads import resolve_threads
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 __all__ = [
+    "Unread",
     "coo_to_csr",
     "diagonal_slots",
     "expand_rows",
@@ -21,6 +27,7 @@ __all__ = [
     "fingerprints_of",
     "segment_order",
     "transpose_csr",
+    "unread_fingerprint",
 ]
 
 
@@ -262,13 +269,58 @@ def _hashed_on_a_device(data: Tensor) -> bool:
 
 
 def _on_a_device(parts: list[Tensor]) -> list[int]:
+    sizes = [part.shape[1] * part.element_size() for part in parts]
+    each = [size for part, size in zip(parts, sizes, strict=True) for _ in range(len(part))]
+    sums = _sums(parts).tolist()
+    return [fallback.finished(row, size) for row, size in zip(sums, each, strict=True)]
+
+
+def _sums(parts: list[Tensor]) -> Tensor:
     from torch_sla.linalg.kernels.triton.patterns import hash_words
 
-    sizes = [part.shape[1] * part.element_size() for part in parts]
-    words = [_words(part, size) for part, size in zip(parts, sizes, strict=True)]
-    each = [size for part, size in zip(parts, sizes, strict=True) for _ in range(len(part))]
-    sums = hash_words(words, fallback.CONSTANTS)
-    return [fallback.finished(row, size) for row, size in zip(sums, each, strict=True)]
+    words = [_words(part, part.shape[1] * part.element_size()) for part in parts]
+    return hash_words(words, fallback.CONSTANTS)
+
+
+class Unread(NamedTuple):
+    """A fingerprint that lies on a device.
+
+    Parameters
+    ----------
+    words
+        int32 ``[4]``, which any float of 64 bits holds exactly.
+    size
+        Bytes that were hashed.
+    """
+
+    words: Tensor
+    size: int
+
+    def told(self, numbers: Sequence[float]) -> int:
+        """Return the fingerprint whose words these are."""
+        low, high, *others = (int(number) for number in numbers)
+        both = ((low, high), tuple(others))
+        return fallback.finished([high << 32 | low & 0xFFFFFFFF for low, high in both], self.size)
+
+
+def unread_fingerprint(tensor: Tensor) -> Unread:
+    """Return what `fingerprint` reads of a tensor on a device, without waiting for it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> a = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    >>> unread = unread_fingerprint(a)
+    >>> unread.told(unread.words.tolist()) == unread.told(
+    ...     unread_fingerprint(a.clone()).words.tolist()
+    ... )
+    True
+    """
+    data = plain(tensor).reshape(1, -1)
+    size = data.shape[1] * data.element_size()
+    on_device = _hashed_on_a_device(data)
+    sums = _sums([data]) if on_device else fallback.sums_of(data[0].view(torch.uint8))
+    return Unread(sums.flatten().view(torch.int32), size)
 
 
 def _words(data: Tensor, size: int) -> Tensor:

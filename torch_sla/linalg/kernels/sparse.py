@@ -35,6 +35,7 @@ from torch_sla.linalg.kernels.patterns import (
     fingerprints_of as fingerprints_of,
     segment_order as segment_order,
     transpose_csr as transpose_csr,
+    unread_fingerprint as unread_fingerprint,
 )
 from torch_sla.linalg.kernels.threads import resolve_threads
 

@@ -150,8 +150,12 @@ def fingerprint(data: Tensor) -> int:
     Two sums with different constants give 128 bits. Integer sums wrap, hence no order of reduction
     changes them; the position inside each mixed word makes the hash sensitive to order.
     """
-    size = data.numel()
-    data = torch.nn.functional.pad(data, (0, -size % 8)).view(torch.int64)
+    return finished(sums_of(data).tolist(), data.numel())  # read once: a device is waited for
+
+
+def sums_of(data: Tensor) -> Tensor:
+    """Return the two sums of `fingerprint`, int64, where the bytes live."""
+    data = torch.nn.functional.pad(data, (0, -data.numel() % 8)).view(torch.int64)
     totals = [torch.zeros((), dtype=torch.int64, device=data.device) for _ in CONSTANTS]
     for first in range(0, data.numel(), _WORDS):
         words = data[first : first + _WORDS]
@@ -161,7 +165,7 @@ def fingerprint(data: Tensor) -> int:
             mixed = (mixed ^ (mixed >> 32)) * a
             mixed = (mixed ^ (mixed >> 29)) * b
             totals[i] += (mixed ^ (mixed >> 32)).sum()
-    return finished(torch.stack(totals).tolist(), size)  # read once: a device is waited for
+    return torch.stack(totals)
 
 
 def finished(sums: list[int], size: int) -> int:

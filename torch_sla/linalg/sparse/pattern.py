@@ -255,10 +255,12 @@ class Pattern:
         Returns
         -------
         crow, ccol, slots, longest
-            Compressed rows, the slot of each entry, None for those of the pattern itself, and `longest_row`.
+            Compressed rows, the slot of each entry, None for those of the pattern itself, and `longest_row`
+            where it is known already.
         """
         p = self.transposed if turned else self
-        return p.crow, p.ccol, self.transpose_permutation if turned else None, p.longest_row
+        longest = vars(p).get("longest_row")
+        return p.crow, p.ccol, self.transpose_permutation if turned else None, longest
 
     @property
     def symmetric(self) -> bool:

@@ -139,8 +139,8 @@ _MANY = 1 << 22
 _GAP = 32  # empty rows in a row that a program fills in
 
 
-def hash_words(words: Sequence[Tensor], constants: tuple[tuple[int, int], ...]) -> list[list[int]]:
-    """Return, for each row of each ``[B, n]`` (int64 or int32), its mixed sums with both pairs of constants."""
+def hash_words(words: Sequence[Tensor], constants: tuple[tuple[int, int], ...]) -> Tensor:
+    """Return, for each row of each ``[B, n]`` (int64 or int32), its mixed sums with both pairs of constants, int64."""
     members = sum(len(part) for part in words)
     sums = torch.zeros(members, 2, dtype=torch.int64, device=words[0].device)
     (a0, b0), (a1, b1) = constants
@@ -151,7 +151,7 @@ def hash_words(words: Sequence[Tensor], constants: tuple[tuple[int, int], ...]) 
         grid = (blocks(count, _BLOCK * per), rows)
         launch(_hash_kernel, grid, part, sums[first:], count, a0, b0, a1, b1, per, _BLOCK)
         first += rows
-    return [[int(s) for s in row] for row in sums.tolist()]
+    return sums
 
 
 @triton.jit(do_not_specialize=["nnz", "n_rows"])
