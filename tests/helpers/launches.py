@@ -27,7 +27,7 @@ from torch_sla.linalg.kernels import (
     spgemm,
     triton as device,
 )
-from torch_sla.linalg.kernels.detection import sound_rows, structure_counts
+from torch_sla.linalg.kernels.detection import counted_structure, sound_rows
 from torch_sla.linalg.kernels.independent import independent_rows
 from torch_sla.linalg.kernels.lattice_detect import find_lattice
 from torch_sla.linalg.methods.outcome import KrylovOptions
@@ -284,7 +284,7 @@ def positions() -> None:
                 x, y = (v[None, :, None, None].repeat(1, 1, *shape) for shape in ((r, m), (m, c)))
                 spgemm.spgemm_masked(where, x, where, y, where, 30)
             if kind in REAL:
-                structure_counts(crow, ccol, v)
+                counted_structure(crow, ccol, v)
                 largest_row_sum(crow, v)  # whose face has another answer on the CPU
         sparse.coo_to_csr(row, ccol, 30, 30)
         sparse.transpose_csr(crow, ccol, 30)

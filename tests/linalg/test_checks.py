@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.helpers.devices import NEEDS_CUDA, SIMULATION
 from tests.helpers.simulated import counted
-from torch_sla.linalg.checks import read, require, settle, together, told
+from torch_sla.linalg.checks import ask, gathers, read, require, settle, together, told
 
 
 def holds(what: bool, device: str = "cuda") -> Tensor:
@@ -25,6 +25,9 @@ def test_the_host_tells_at_once() -> None:
         assert told(holds(False, "cpu")) is False
         with pytest.raises(ValueError, match="b"):
             require(holds(False, "cpu"), lambda: wrong("b"))
+        with pytest.raises(ValueError, match="c"):
+            ask(torch.ones(2), lambda found: wrong("c") if found == [1.0, 1.0] else None)
+        assert not gathers(torch.ones(1))
     assert read(torch.tensor([[1.0], [2.0]])) == [1.0, 2.0]
 
 
@@ -70,6 +73,20 @@ class TestOnADevice:
             require(holds(False), lambda: wrong("a"))
             bool(told(holds(True)))
             pytest.fail("an answer came before what was wrong")
+
+    def test_numbers_are_read_with_what_is_read_next(self) -> None:
+        numbers: list[list[float]] = []
+        with counted() as seen, together():
+            assert gathers(holds(True))
+            ask(torch.arange(3.0, device="cuda"), numbers.append)
+            yes = told(holds(True))
+            assert read(torch.tensor(5.0, device="cuda")) == [5.0]
+            assert numbers == [[0.0, 1.0, 2.0]]
+            assert yes
+        assert sum(n for place, n in seen.items() if "checks.py" in place) == 1
+        with pytest.raises(ValueError, match="b"), together():  # noqa: PT012
+            ask(holds(True), lambda found: wrong("b") if found == [1.0] else None)
+            require(holds(False), lambda: wrong("c"))
 
     def test_inner_blocks_settle_and_reading_does(self) -> None:
         with pytest.raises(ValueError, match="a"), together():  # noqa: PT012

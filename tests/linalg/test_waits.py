@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from tests.helpers.devices import SIMULATION
+from tests.helpers.fake_cudss import FakeCuDSS
 from tests.helpers.simulated import counted
-from torch_sla.errors import Result
-from torch_sla.linalg import SparseTensor
+from torch_sla.errors import GradientError, Result
+from torch_sla.linalg import SparseTensor, clear_factor_cache
+from torch_sla.linalg.backends import cudss_handle, cudss_library
 from torch_sla.linalg.backends.base import SolveOptions
 from torch_sla.linalg.methods import cg as cg_module
 from torch_sla.linalg.methods.bicgstab import bicgstab
 from torch_sla.linalg.methods.cg import cg
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.residual import Residual, judge
+from torch_sla.linalg.sparse.pattern import Pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,3 +160,94 @@ def test_residuals_are_read_once() -> None:
         result = judge(check, error, SolveOptions(), Result.CONVERGED, True)
     assert result is Result.CONVERGED
     assert seen.total() == 1, seen
+
+
+class OnADevice(FakeCuDSS):
+    """The stand-in for cuDSS, with the calls of a device."""
+
+    def set_stream(self, handle: int, stream: int) -> None:
+        del handle, stream
+
+    def set_device_mem_handler(self, handle: int, handler: int) -> None:
+        del handle, handler
+
+
+@pytest.fixture
+def direct(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    lib = OnADevice()
+    monkeypatch.setattr(cudss_library, "bindings", lambda: lib)
+    monkeypatch.setattr(cudss_library, "threading_layer", lambda: None)
+    monkeypatch.setattr(cudss_library, "unavailable", lambda: None)
+    monkeypatch.setattr(cudss_handle, "_handles", {})
+    clear_factor_cache()
+    yield {"backend": "cudss", "method": "cholesky"}
+    clear_factor_cache()
+    gc.collect()
+
+
+@SIMULATION[0]
+@SIMULATION[1]
+class TestKnownFactors:
+    def test_a_gradient_waits_once(self, direct: dict[str, str]) -> None:
+        A, b = grid(6).cuda(), torch.ones(36, dtype=torch.float64, device="cuda")
+        values = A.values.clone().requires_grad_()
+        x = SparseTensor.from_pattern(A.pattern, values).solve(b, **direct)
+        with counted() as seen:
+            (x * x).sum().backward()
+        assert seen.total() == 1, seen
+        wanted = A.to_dense().cpu().requires_grad_()
+        (torch.linalg.solve(wanted, b.cpu()) ** 2).sum().backward()
+        row, col = A.pattern.csr_row.cpu().long(), A.pattern.ccol.cpu().long()
+        assert values.grad is not None
+        torch.testing.assert_close(values.grad.cpu(), wanted.grad[row, col])
+
+    def test_the_same_matrix_waits_twice(self, direct: dict[str, str]) -> None:
+        A, b = grid(6).cuda(), torch.ones(36, dtype=torch.float64, device="cuda")
+        A.solve(b, **direct)
+        with counted() as seen:
+            _, info = A.solve(2 * b, info=True, **direct)
+        assert seen.total() == 2, seen
+        assert (info.backend, info.method) == ("cudss", "cholesky")
+
+    @pytest.mark.parametrize(
+        ("number", "result"),
+        [(0.0, Result.CONVERGED), (float("nan"), Result.NONFINITE), (1e-200, Result.CONVERGED)],
+    )
+    def test_what_is_no_ordinary_right_hand_side_is_looked_at(
+        self, number: float, result: Result, direct: dict[str, str]
+    ) -> None:
+        A, b = grid(6).cuda(), torch.ones(36, dtype=torch.float64, device="cuda")
+        x = A.solve(b, **direct)
+        found, info = A.solve(number * b, info=True, throw=False, **direct)
+        assert info.result is result
+        torch.testing.assert_close(found, number * x, rtol=1e-12, atol=0.0, equal_nan=True)
+        assert any("zero" in note for note in info.notes) == (number == 0.0)
+
+    def test_values_that_were_written_to_have_no_gradient(self, direct: dict[str, str]) -> None:
+        A, b = grid(6).cuda(), torch.ones(36, dtype=torch.float64, device="cuda")
+        values = A.values.clone().requires_grad_()
+        x = SparseTensor.from_pattern(A.pattern, values).solve(b, **direct)
+        values.data[7] *= 2.0
+        with pytest.raises(GradientError, match="modified in place"):
+            x.sum().backward()
+        values.data[7] /= 2.0
+        y = SparseTensor.from_pattern(A.pattern, values).solve(b, **direct)
+        y.sum().backward()  # and nothing wrong was kept
+
+
+@SIMULATION[0]
+@SIMULATION[1]
+def test_a_first_solve_reads_together_what_it_asks() -> None:
+    A = grid(30).cuda()
+    b = torch.ones(900, dtype=torch.float64, device="cuda")
+    request = {"method": "cg", "preconditioner": "multigrid", "rtol": 1e-8}
+    A.solve(b, **request)
+    clear_factor_cache()
+    fresh = SparseTensor.from_pattern(
+        Pattern.from_csr(A.pattern.crow, A.pattern.ccol, (900, 900)), A.csr_values
+    )
+    with counted() as seen:
+        _, info = fresh.solve(b, info=True, **request)
+    assert info.iterations > 3
+    # Of the matrix and its pattern, and of its lattice; then its levels, the iteration, and what is left over.
+    assert sum(n for place, n in seen.items() if "checks.py" in place) <= 3, seen

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.backends.registry import backend as get_backend
+from torch_sla.linalg.checks import read
 from torch_sla.linalg.direct import Factored, refined
-from torch_sla.linalg.extremes import look, ordinary, powers
+from torch_sla.linalg.extremes import look, ordinary, powers, unseen
 from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kept import Kept, is_direct, pivots
@@ -22,7 +23,7 @@ from torch_sla.linalg.known import Known, largest_row
 from torch_sla.linalg.residual import ACCEPT, Residual, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from torch_sla.linalg.backends.base import Mode, SolveOptions
     from torch_sla.linalg.nullspace import Nullspace
@@ -53,6 +54,8 @@ class System(NamedTuple):
         Whether the adjoint of the matrix is solved with.
     x0
         Where an iteration begins ``[N, K]``.
+    seen
+        What `unseen` makes of it, where that has been read.
     """
 
     values: Tensor
@@ -60,6 +63,7 @@ class System(NamedTuple):
     b: Tensor
     adjoint: bool
     x0: Tensor | None = None
+    seen: Sequence[float] = ()
 
 
 class Attempts(Kept):
@@ -111,7 +115,7 @@ class Attempts(Kept):
             return known
         b, choice = system.b, self.plan.choice
         shape = (self.pattern.shape[0 if system.adjoint else 1], b.shape[1])
-        finite, zero, extreme = look(self._entry(system), b)
+        finite, zero, extreme = look(system.seen or read(*unseen(self._entry(system), b)), b)
         if not finite:
             info = _failed(Result.NONFINITE, "NaN or infinity in the input")
             info.backend, info.method = choice.backend, choice.method
@@ -243,7 +247,7 @@ class Attempts(Kept):
         factored: Factored | None,
     ) -> tuple[Tensor, SolveInfo, Residual]:
         """Substitute and refine; where replaced pivots leave too much, with safer factors once more."""
-        values, mark, b, adjoint, _ = system
+        values, mark, b, adjoint, *_ = system
         mode, truth = self._modes(adjoint)
         if factored is None:
             factored = self.factored(candidate, values, mark, options, matched)
@@ -272,7 +276,7 @@ class Attempts(Kept):
         self, candidate: Candidate, system: System, options: SolveOptions
     ) -> tuple[Tensor, SolveInfo, Residual]:
         """Iterate, and go on from the true residual where the recurrence drifted away from it."""
-        values, mark, b, adjoint, x0 = system
+        values, mark, b, adjoint, x0, _ = system
         mode, truth = self._modes(adjoint)
         backend = get_backend(candidate.backend)
         numeric = self.numeric_of(candidate, values, mark, options)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from torch_sla.linalg.checks import read
 from torch_sla.linalg.residual import largest_entries
 
 if TYPE_CHECKING:
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["look", "ordinary", "powers"]
 
 
-def look(entry: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
-    """Whether all is finite, `b` is zero or empty, and has columns of extreme size; one wait for a device.
+def unseen(entry: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+    """Return what `look` wants to be read of a system, the numbers still on its device.
 
     Parameters
     ----------
@@ -28,13 +27,24 @@ def look(entry: Tensor, b: Tensor) -> tuple[bool, bool, bool]:
         ``[n, K]``.
     """
     if not b.numel():
-        return isfinite(entry), True, False
-    columns = (
-        torch.view_as_real(b.resolve_conj()).movedim(1, -1).flatten(0, 1) if b.is_complex() else b
-    )
-    sizes = largest_entries(columns)  # NaN where there is one
-    largest, *found = read(entry, sizes)
-    return isfinite(largest) and all(map(isfinite, found)), not any(found), _extreme(found, b)
+        return (entry,)
+    if b.is_complex():
+        b = torch.view_as_real(b.resolve_conj()).movedim(1, -1).flatten(0, 1)
+    return entry, largest_entries(b)  # NaN where there is one
+
+
+def look(seen: Sequence[float], b: Tensor) -> tuple[bool, bool, bool]:
+    """Whether all is finite, `b` is zero or empty, and has columns of extreme size.
+
+    Parameters
+    ----------
+    seen
+        The numbers of `unseen`.
+    b
+        ``[n, K]``.
+    """
+    finite, sizes = all(map(isfinite, seen)), seen[1:]
+    return finite, not any(sizes), _extreme(sizes, b)
 
 
 def ordinary(sizes: Sequence[float], b: Tensor) -> bool:

@@ -17,7 +17,9 @@ from torch_sla.linalg.adjoint.solve import linear_solve
 from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.backends.base import ALL_DTYPES, SolveOptions
 from torch_sla.linalg.backends.registry import backend as get_backend
+from torch_sla.linalg.extremes import unseen
 from torch_sla.linalg.kernels.arguments import expect_dense
+from torch_sla.linalg.kernels.detection import largest_entry
 from torch_sla.linalg.kernels.memory import total_bytes
 from torch_sla.linalg.methods.outcome import asked_rtol as asked_rtol, default_rtol as default_rtol
 from torch_sla.linalg.nullspace import Nullspace
@@ -26,7 +28,7 @@ from torch_sla.linalg.plan.plan import SolvePlan
 from torch_sla.linalg.plan.stages import plan_matrix
 from torch_sla.linalg.precond.base import preconditioner_name
 from torch_sla.linalg.sparse.structure import detect
-from torch_sla.linalg.sparse.transforms import outside_compiler, physical
+from torch_sla.linalg.sparse.transforms import is_transformed, outside_compiler, physical
 from torch_sla.linalg.state import SolverState
 
 if TYPE_CHECKING:
@@ -89,7 +91,10 @@ def solve(
     """
     dtype = _dtype(A, b)
     values, rhs, layout, pattern = _arrange(A, b, dtype)
-    structure, marked = A.structure_and_marked()
+    alone = values.ndim == 1 and not is_transformed()
+    structure, marked = A.structure_and_marked(
+        (lambda: unseen(largest_entry(values.detach()), rhs.detach())) if alone else tuple
+    )
     given = structure.nullspace if nullspace is None else nullspace
     null = None
     if given is not None:
@@ -171,7 +176,7 @@ def plan(
         else A.values.new_empty(1).expand(shape)
     )
     _, rhs, _, pattern = _arrange(A, b, _dtype(A, b))
-    structure = A.known_structure()
+    structure, _ = A.structure_and_marked()
     facts = _facts(
         *(A, structure, pattern, rhs),
         repeats=repeats,

@@ -126,7 +126,9 @@ class SolverState(Attempts, Whole):
         items = values.unsqueeze(0) if values.ndim == 1 else values
         if self._known is not None:
             self._known.arrange(self.pattern, values)
-        prints = self._fingerprints(values, items)
+        marked, self._marked = self._marked, None  # of the first run alone
+        told = None if marked is None or values.ndim > 1 else marked.mark_of(values)
+        prints = self._fingerprints(values, items) if told is None else [told]
         if self._prints is None:
             self._prints = frozenset(prints)
             if self.nullspace is not None:
@@ -140,7 +142,8 @@ class SolverState(Attempts, Whole):
             columns = b if b.ndim == 2 else b.movedim(0, 1).flatten(1)
             # The cotangent of a sum is one number seen many times; everything below would copy it anew.
             columns = columns.contiguous()
-            system = System(values, prints[0], columns, adjoint, self.x0 if first else start)
+            seen = () if told is None or marked is None else marked.beside
+            system = System(values, prints[0], columns, adjoint, self.x0 if first else start, seen)
             x = self._settled(*self._attempted(system, first), adjoint, first)
             self.x0 = None  # of the first run alone: what lives on needs no memory for it
             return x if b.ndim == 2 else x.unflatten(1, (b.shape[0], b.shape[2])).movedim(1, 0)
@@ -160,14 +163,14 @@ class SolverState(Attempts, Whole):
     def _fingerprints(self, values: Tensor, items: Tensor) -> list[Hashable]:
         if self._known is not None:
             return [self._known.mark]
-        marked, self._marked = self._marked, None  # of the first run alone
-        mark = None if marked is None or values.ndim > 1 else marked.mark_of(values)
-        if mark is None and values.ndim == 1 and self._prints is not None and gathers(values):
+        prints = list(self._prints or ())
+        if values.ndim == 1 and len(prints) == 1 and gathers(values):
             # One matrix, as it should be: that it is the same one is read with what is read next.
-            (mark,) = self._prints
+            mark = prints[0]
             unread = kernels.unread_fingerprint(values)
             ask(unread.words, lambda found: None if unread.told(found) == mark else _modified())
-        return list(kernels.fingerprints(items)) if mark is None else [mark]
+            return prints
+        return list(kernels.fingerprints(items))
 
     def _require_solved(self, marks: Sequence[Hashable], b: Tensor) -> None:
         """Refuse derivatives of solutions that are none, of members that the loss looks at."""
@@ -229,7 +232,7 @@ class SolverState(Attempts, Whole):
         lost = 0.0
         if self.nullspace is not None and bool(torch.isfinite(system.b).all()):
             b, lost = self.nullspace.consistent(system.b, left=not system.adjoint)
-            system = system._replace(b=b)
+            system = system._replace(b=b, seen=())
         info, x = self.attempt(system)
         info.inconsistency = max(lost, info.inconsistency)
         if first and not self.throw and not info.result.ok:

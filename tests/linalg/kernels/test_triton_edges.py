@@ -189,7 +189,9 @@ def test_counts_and_sums(n: int) -> None:
     torch.testing.assert_close(largest_row_sum(crow, values), D.abs().sum(1).max())
     if not len(ccol):
         return
-    counts = detection.structure_counts(crow, ccol, values)
+    counted = detection.counted_structure(crow, ccol, values)
+    assert counted is not None
+    counts = detection.StructureCounts.of(counted.tolist())
     assert counts is not None
     size = D.abs()
     off = size.sum(1) - size.diagonal()

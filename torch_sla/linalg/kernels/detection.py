@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,13 +11,16 @@ from torch import Tensor
 from torch_sla.linalg.kernels import structure, triton as device
 from torch_sla.linalg.kernels.arguments import plain
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 __all__ = [
     "StructureCounts",
     "all_finite",
+    "counted_structure",
     "largest_entry",
     "largest_row_sum",
     "sound_rows",
-    "structure_counts",
 ]
 
 
@@ -54,6 +58,14 @@ class StructureCounts:
     last: int
     longest: int
 
+    @classmethod
+    def of(cls, numbers: Sequence[float]) -> StructureCounts | None:
+        """Take the numbers of `counted_structure`; None where they were not counted because of a long row."""
+        from torch_sla.linalg.kernels.triton.patterns import WIDEST
+
+        made = cls(*map(int, numbers))
+        return None if made.longest > WIDEST else made
+
     @property
     def definite(self) -> bool | None:
         """Whether dominance proves a symmetric matrix positive definite; None where it may.
@@ -66,8 +78,10 @@ class StructureCounts:
         return True if self.first == 0 or self.last == 0 else None
 
 
-def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> StructureCounts | None:
-    """Count without transposing; None where no kernel takes the matrix, and sorting has to do.
+def counted_structure(crow: Tensor, ccol: Tensor, values: Tensor) -> Tensor | None:
+    """Count without transposing, and leave the numbers of `StructureCounts` on the device.
+
+    None where no kernel takes the matrix, and sorting has to do.
 
     Parameters
     ----------
@@ -84,8 +98,7 @@ def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> StructureCou
         return None
     from torch_sla.linalg.kernels.triton import patterns
 
-    found = patterns.structure_counts(crow, ccol, plain(values))
-    return None if found is None else StructureCounts(*found)
+    return patterns.structure_counts(crow, ccol, plain(values))
 
 
 def largest_row_sum(crow: Tensor, values: Tensor) -> Tensor | None:

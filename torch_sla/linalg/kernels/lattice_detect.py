@@ -7,13 +7,18 @@ as long as the entries where Triton runs.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from torch_sla.linalg.kernels import structure, triton as device
 from torch_sla.linalg.kernels.stencils import CENTRE, Lattice, step
 
-__all__ = ["candidates", "find_lattice"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["candidates", "find_lattice", "sampled_offsets"]
 
 _NEIGHBOURS = 27
 _STEPS = [step(code) for code in range(_NEIGHBOURS)]
@@ -22,13 +27,17 @@ _STRIDE = 1640531551  # between them, around the end
 _POINTS = 2**31 - 4096  # kernels on lattices number points in 32 bits, whole blocks of them
 
 
-def find_lattice(crow: Tensor, ccol: Tensor) -> Lattice | None:
+def find_lattice(
+    crow: Tensor, ccol: Tensor, sample: Sequence[float] | None = None
+) -> Lattice | None:
     """Return the lattice on which every entry of a square CSR pattern joins a point to a neighbour.
 
     Parameters
     ----------
     crow, ccol
         ``[n + 1]`` and ``[nnz]``, sorted and unique in each row.
+    sample
+        Numbers of `sampled_offsets`, where they have been read already.
 
     Returns
     -------
@@ -44,8 +53,13 @@ def find_lattice(crow: Tensor, ccol: Tensor) -> Lattice | None:
     (3, 1, 1)
     """
     n = crow.numel() - 1
-    offsets = _sampled_offsets(crow, ccol) if 3 <= n <= _POINTS else None
-    while offsets is not None:
+    if sample is None:
+        found = sampled_offsets(crow, ccol)
+        sample = [] if found is None else torch.unique(found.cpu()).tolist()
+    offsets = sorted(map(int, set(sample)))
+    if not offsets or len(offsets) > _NEIGHBOURS:
+        return None
+    while True:
         missed = None
         for lattice in candidates(offsets, n):
             missed, fits = _prove(lattice, crow, ccol)
@@ -58,30 +72,28 @@ def find_lattice(crow: Tensor, ccol: Tensor) -> Lattice | None:
         offsets = sorted({*offsets, missed})
         if len(offsets) > _NEIGHBOURS:
             return None
-    return None
 
 
-def _sampled_offsets(crow: Tensor, ccol: Tensor) -> list[int] | None:
-    """Offsets ``col - row`` of some rows, spread without a period; None where there are too many."""
+def sampled_offsets(crow: Tensor, ccol: Tensor) -> Tensor | None:
+    """Offsets ``col - row`` of the first entries of some rows, spread without a period, and 0.
+
+    None where there is no lattice.
+    """
     n = crow.numel() - 1
-    if not ccol.numel():
+    if not 3 <= n <= _POINTS or not ccol.numel():
         return None
     count = min(n, _SAMPLE)
+    stride = 1 if n <= count else _STRIDE
     if device.runs(crow, ccol):
-        from torch_sla.linalg.kernels.triton.patterns import sampled_offsets
+        from torch_sla.linalg.kernels.triton.patterns import sampled_offsets as in_triton
 
-        seen = sampled_offsets(crow, ccol, count, 1 if n <= count else _STRIDE)
-        return seen if len(seen) <= _NEIGHBOURS else None
-    row = torch.arange(count, device=crow.device)
-    if n > count:
-        row = (row * _STRIDE) % n
+        return in_triton(crow, ccol, count, stride)
+    row = torch.arange(count, device=crow.device) * stride % n
     start, stop = crow[row].long(), crow[row + 1].long()
     place = torch.arange(_NEIGHBOURS + 1, device=crow.device)
     at = start.unsqueeze(1) + place
-    there = at < stop.unsqueeze(1)
     offset = ccol[at.clamp(max=ccol.numel() - 1)].long() - row.unsqueeze(1)
-    found: list[int] = torch.unique(offset[there]).tolist()
-    return found if len(found) <= _NEIGHBOURS else None
+    return torch.where(at < stop.unsqueeze(1), offset, 0)
 
 
 def candidates(offsets: list[int], n: int) -> list[Lattice]:

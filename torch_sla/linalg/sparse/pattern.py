@@ -11,7 +11,7 @@ from torch_sla.errors import ArgumentError
 from torch_sla.lazy import cached_property
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.kernels.detection import sound_rows
-from torch_sla.linalg.kernels.lattice_detect import find_lattice
+from torch_sla.linalg.kernels.lattice_detect import find_lattice, sampled_offsets
 from torch_sla.linalg.kernels.structure import is_csr, mirror_slots
 from torch_sla.linalg.sparse.growth import growth_dimension, mean_spread
 from torch_sla.linalg.sparse.indices import (
@@ -25,6 +25,8 @@ from torch_sla.linalg.sparse.segments import SegmentMap
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from torch_sla.linalg.kernels.stencils import Lattice
 
 __all__ = ["Pattern"]
@@ -283,8 +285,12 @@ class Pattern:
     @outside_transforms
     def lattice(self) -> Lattice | None:
         """Lattice of which every entry joins a point to a neighbour; None where there is none."""
-        square = self.shape[0] == self.shape[1] and not self.block
-        return find_lattice(self.crow, self.ccol) if square else None
+        sample = vars(self).pop("_sample", None)
+        return find_lattice(self.crow, self.ccol, sample) if self._may_be_lattice else None
+
+    @property
+    def _may_be_lattice(self) -> bool:
+        return self.shape[0] == self.shape[1] and not self.block
 
     @cached_property
     @outside_transforms
@@ -308,8 +314,27 @@ class Pattern:
     @outside_transforms
     def key(self) -> tuple[Any, ...]:
         """Content hash of the slot pattern; equal patterns have equal keys."""
-        parts = kernels.fingerprints_of(self.crow, self.ccol)
-        return (self.shape, self.block, str(self.device), *parts)
+        return self._key_of(kernels.fingerprints_of(self.crow, self.ccol))
+
+    def _key_of(self, marks: Sequence[int]) -> tuple[Any, ...]:
+        return (self.shape, self.block, str(self.device), *marks)
+
+    def unread(self) -> tuple[list[Tensor], Callable[[list[float]], None]]:
+        """Return what solves ask of a pattern on a device and nobody has read yet, and who takes the numbers."""
+        marks, sample = [], None
+        if "key" not in vars(self):
+            marks = [kernels.unread_fingerprint(t) for t in (self.crow, self.ccol)]
+        if "lattice" not in vars(self) and self._may_be_lattice:
+            sample = sampled_offsets(self.crow, self.ccol)
+
+        def take(numbers: list[float]) -> None:
+            told = [mark.told(numbers[4 * i : 4 * i + 4]) for i, mark in enumerate(marks)]
+            if told:
+                self.key = self._key_of(told)
+            if sample is not None:
+                vars(self)["_sample"] = numbers[4 * len(marks) :]
+
+        return [*(mark.words for mark in marks), *([] if sample is None else [sample])], take
 
     @cached_property
     @outside_transforms

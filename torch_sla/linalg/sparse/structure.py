@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from math import floor, log10
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,18 +11,19 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.checks import read
 from torch_sla.linalg.kernels.components import component_labels
-from torch_sla.linalg.kernels.detection import structure_counts
-from torch_sla.linalg.kernels.sparse import fingerprint, spmm
+from torch_sla.linalg.kernels.detection import StructureCounts, counted_structure
+from torch_sla.linalg.kernels.sparse import fingerprint, spmm, unread_fingerprint
 from torch_sla.linalg.kernels.structure import descends, matrix_flags
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
 
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["Marked", "Structure", "detect"]
+__all__ = ["Marked", "Structure", "detect", "look_at"]
 
 # Entries that `detect` looks at together: as many as stay in a cache, and as keep a device busy.
 _AT_ONCE, _AT_ONCE_ON_DEVICE = 1 << 17, 1 << 24
@@ -119,10 +121,13 @@ class Marked(NamedTuple):
         ``[*batch, nnz_csr]``.
     mark
         Their fingerprint.
+    beside
+        What was to be read with it.
     """
 
     values: Tensor
     mark: Hashable
+    beside: Sequence[float] = ()
 
     def mark_of(self, values: Tensor) -> Hashable | None:
         """Return the mark where `values` are these in memory, else None."""
@@ -138,8 +143,47 @@ def _mark(known: Tensor) -> Hashable:
     return tuple(known.shape), known.dtype, fingerprint(known)
 
 
+def look_at(
+    pattern: Pattern, values: Tensor, beside: Sequence[Tensor], *, new: bool, solving: bool
+) -> tuple[Marked, Sequence[float] | None]:
+    """Read of a device at once what is asked of a matrix.
+
+    Parameters
+    ----------
+    pattern, values
+        As for `detect`.
+    beside
+        Real numbers to be read with it.
+    new
+        Whether nothing has been asked about earlier values.
+    solving
+        Whether it is for a solve, which asks for more of the pattern.
+
+    Returns
+    -------
+    marked, counted
+        Values and their fingerprint, and what `detect` takes.
+    """
+    unread, counted, take = unread_fingerprint(values), None, None
+    parts = [unread.words, *beside]
+    if new and pattern.shape[0] == pattern.shape[1] and not pattern.block:
+        counted = counted_structure(pattern.crow, pattern.ccol, values)
+        parts += [] if counted is None else [counted]
+    if solving:
+        more, take = pattern.unread()
+        parts += more
+    numbers = read(*parts)
+    at = list(accumulate(part.numel() for part in parts))
+    first, last = at[0], at[len(beside)]
+    marked = Marked(values, unread.told(numbers[:first]), numbers[first:last])
+    end = last if counted is None else last + counted.numel()
+    if take is not None:
+        take(numbers[end:])
+    return marked, None if counted is None else numbers[last:end]
+
+
 @outside_transforms
-def detect(pattern: Pattern, values: Tensor) -> Structure:
+def detect(pattern: Pattern, values: Tensor, counted: Sequence[float] | None = None) -> Structure:
     """Find symmetry and, where it is cheap to prove, positive definiteness.
 
     Two entries count as equal when they differ by rounding: at most ``8 eps`` of the larger of
@@ -155,8 +199,10 @@ def detect(pattern: Pattern, values: Tensor) -> Structure:
     values
         ``[*batch, nnz_csr]`` slot values; a property holds when it holds for every member of the
         batch.
+    counted
+        What `look_at` has read of them.
     """
-    found = _detect(pattern, values)
+    found = _detect(pattern, values, counted)
     if found.hermitian and found.positive_definite is None and values.ndim == 1:
         return found.updated(positive_definite=False) if _descends(pattern, values) else found
     return found
@@ -186,11 +232,14 @@ def _descends(pattern: Pattern, values: Tensor) -> bool:
 _GENERAL = Structure(symmetric=False, hermitian=False, positive_definite=False)
 
 
-def _detect(pattern: Pattern, values: Tensor) -> Structure:
+def _detect(pattern: Pattern, values: Tensor, counted: Sequence[float] | None = None) -> Structure:
     M, N = pattern.shape
     if M != N or pattern.block:
         return _GENERAL
-    counts = structure_counts(pattern.crow, pattern.ccol, values)
+    if counted is None:
+        unread = counted_structure(pattern.crow, pattern.ccol, values)
+        counted = None if unread is None else unread.tolist()
+    counts = None if counted is None else StructureCounts.of(counted)
     if counts is not None:
         pattern.longest_row = counts.longest
         if counts.one_sided or counts.unequal:

@@ -28,11 +28,11 @@ from torch_sla.linalg.sparse import (
 )
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.sizes import OnPattern
-from torch_sla.linalg.sparse.structure import Marked, Structure, detect
+from torch_sla.linalg.sparse.structure import Marked, Structure, detect, look_at
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable, Sequence
 
 __all__ = ["SparseTensor"]
 
@@ -167,32 +167,57 @@ class SparseTensor(OnPattern):
 
     def known_structure(self) -> Structure:
         """Return declared properties completed by detection, remembered per content of the values."""
-        return self.structure_and_marked()[0]
+        return self._known(None)[0]
 
-    def structure_and_marked(self) -> tuple[Structure, Marked | None]:
-        """Return what is known, and the values with their fingerprint where it was needed for that."""
+    def structure_and_marked(
+        self, beside: Callable[[], Sequence[Tensor]] = tuple
+    ) -> tuple[Structure, Marked | None]:
+        """Return what is known for a solve, and the values with their fingerprint where it was needed for that.
+
+        On a device, numbers that are wanted `beside`, and what a solve asks of the pattern, are read with it.
+        """
+        return self._known(beside)
+
+    def _known(
+        self, beside: Callable[[], Sequence[Tensor]] | None
+    ) -> tuple[Structure, Marked | None]:
         s = self._declared
         if s.hermitian is not None and (s.positive_definite is not None or not s.hermitian):
             return s, None
         if s.positive_definite:
             return s.updated(hermitian=True), None
-        found, marked = self._detect()
+        found, marked = self._detect(beside)
         return s.merged(found), marked
 
     def detected_structure(self) -> Structure:
         """Return what the present values show, remembered per content of the values."""
-        return self._detect()[0]
+        return self._detect(None)[0]
 
-    def _detect(self) -> tuple[Structure, Marked]:
+    def _detect(self, beside: Callable[[], Sequence[Tensor]] | None) -> tuple[Structure, Marked]:
         pattern, values = self.flat_slots()
-        return self._detected_from(pattern, physical(values))
+        return self._detected_from(pattern, physical(values), beside)
 
     @outside_transforms
-    def _detected_from(self, pattern: Pattern, values: Tensor) -> tuple[Structure, Marked]:
-        mark = kernels.fingerprint(values)
-        if self._detected is None or self._detected[0] != mark:
-            self._detected = (mark, detect(pattern, values))
-        return self._detected[1], Marked(values, mark)
+    def _detected_from(
+        self,
+        pattern: Pattern,
+        values: Tensor,
+        beside: Callable[[], Sequence[Tensor]] | None,
+    ) -> tuple[Structure, Marked]:
+        counted = None
+        if values.is_cpu:
+            marked = Marked(values, kernels.fingerprint(values))
+        else:
+            marked, counted = look_at(
+                pattern,
+                values,
+                () if beside is None else beside(),
+                new=self._detected is None,
+                solving=beside is not None,
+            )
+        if self._detected is None or self._detected[0] != marked.mark:
+            self._detected = (marked.mark, detect(pattern, values, counted))
+        return self._detected[1], marked
 
     def flat_slots(self) -> tuple[Pattern, Tensor]:
         """Return the scalar slot pattern and its values ``[*batch, nnz_csr]``, blocks written out."""

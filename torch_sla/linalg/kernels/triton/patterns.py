@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -48,12 +47,12 @@ def _sample_kernel(crow, ccol, out, n, count, stride, WIDTH: tl.constexpr, BLOCK
     tl.store(out + k[:, None] * WIDTH + s, offset.to(tl.int32), mask=inside[:, None])
 
 
-def sampled_offsets(crow: Tensor, ccol: Tensor, count: int, stride: int) -> list[int]:
-    """Offsets of the first 32 entries of `count` rows, `stride` apart around the end; with 0 in any case."""
+def sampled_offsets(crow: Tensor, ccol: Tensor, count: int, stride: int) -> Tensor:
+    """Offsets of the first 32 entries of `count` rows, `stride` apart around the end, 0 where there are fewer."""
     out = torch.empty(count, 32, dtype=torch.int32, device=crow.device)
     grid = (blocks(count, 64),)
     launch(_sample_kernel, grid, crow, ccol, out, crow.numel() - 1, count, stride, 32, 64)
-    return [int(o) for o in np.unique(out.cpu().numpy())]
+    return out
 
 
 @cache
@@ -285,21 +284,20 @@ def _pair_kernel(crow, ccol, values, diagonal, found, n, tolerance, widest, BLOC
     _count(found + 1, unequal)
 
 
-_WIDEST = 4096  # entries of a row, above which pairing rows up is left to sorting
+WIDEST = 4096  # entries of a row, above which pairing rows up is left to sorting
 _ROWS = 256
 
 
-def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> list[int] | None:
-    """Return the counts of `torch_sla.linalg.kernels.detection.StructureCounts`; None where a row is too long."""
+def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> Tensor:
+    """Return the numbers of `torch_sla.linalg.kernels.detection.StructureCounts`, int64; of long rows only the last."""
     n, members = crow.numel() - 1, values.shape[:-1].numel()
     grid = (blocks(n, _ROWS), members)
     found = torch.zeros(8, dtype=torch.int64, device=crow.device)
     diagonal = values.new_empty(members * n)
     tolerance = 8 * torch.finfo(values.dtype).eps
     launch(_row_kernel, grid, crow, ccol, values, diagonal, found, n, tolerance, _ROWS)
-    launch(_pair_kernel, grid, crow, ccol, values, diagonal, found, n, tolerance, _WIDEST, _ROWS)
-    counts = [int(c) for c in found.tolist()]
-    return None if counts[-1] > _WIDEST else counts
+    launch(_pair_kernel, grid, crow, ccol, values, diagonal, found, n, tolerance, WIDEST, _ROWS)
+    return found
 
 
 @triton.jit(do_not_specialize=["n"])
@@ -323,7 +321,7 @@ def mirrored_slots(crow: Tensor, ccol: Tensor) -> Tensor | None:
     """Slot of ``(j, i)`` for each slot ``(i, j)``; None where the positions are not symmetric."""
     n = crow.numel() - 1
     grid = (blocks(n, _ROWS),)
-    if int(crow.diff().amax()) > _WIDEST:
+    if int(crow.diff().amax()) > WIDEST:
         return None
     perm = torch.empty_like(ccol)
     missing = torch.empty(grid[0], dtype=torch.int32, device=crow.device)
@@ -369,5 +367,5 @@ def sound_rows(crow: Tensor, ccol: Tensor, n_cols: int) -> bool:
     n = crow.numel() - 1
     grid = (blocks(n, _ROWS),)
     faults = torch.empty(grid[0], dtype=torch.int32, device=crow.device)
-    launch(_sound_kernel, grid, crow, ccol, faults, n, ccol.numel(), n_cols, _WIDEST, _ROWS)
+    launch(_sound_kernel, grid, crow, ccol, faults, n, ccol.numel(), n_cols, WIDEST, _ROWS)
     return not int(faults.amax())
