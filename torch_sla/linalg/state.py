@@ -12,11 +12,12 @@ from torch_sla.errors import GradientError, SolveError
 from torch_sla.linalg.adjoint.solve import Whole
 from torch_sla.linalg.attempts import Attempts, System
 from torch_sla.linalg.backends.registry import backend as get_backend
-from torch_sla.linalg.checks import ask, gathers, settle
+from torch_sla.linalg.checks import ask, gathers, read, settle
+from torch_sla.linalg.extremes import unseen
 from torch_sla.linalg.info import SolveInfo, unsolved
 from torch_sla.linalg.kept import is_direct
 from torch_sla.linalg.kernels import sparse as kernels
-from torch_sla.linalg.kernels.detection import all_finite
+from torch_sla.linalg.kernels.detection import all_finite, largest_entry
 from torch_sla.linalg.kernels.threads import spread
 from torch_sla.linalg.together import factorize_together, iterate_together
 
@@ -126,9 +127,12 @@ class SolverState(Attempts, Whole):
         items = values.unsqueeze(0) if values.ndim == 1 else values
         if self._known is not None:
             self._known.arrange(self.pattern, values)
-        marked, self._marked = self._marked, None  # of the first run alone
-        told = None if marked is None or values.ndim > 1 else marked.mark_of(values)
-        prints = self._fingerprints(values, items) if told is None else [told]
+        columns = b
+        if values.ndim == 1:
+            columns = b if b.ndim == 2 else b.movedim(0, 1).flatten(1)
+            # The cotangent of a sum is one number seen many times; everything below would copy it anew.
+            columns = columns.contiguous()
+        prints, seen = self._look(values, items, columns)
         if self._prints is None:
             self._prints = frozenset(prints)
             if self.nullspace is not None:
@@ -139,10 +143,6 @@ class SolverState(Attempts, Whole):
         elif self._unsolved:
             self._require_solved(prints, b.unsqueeze(0) if values.ndim == 1 else b)
         if values.ndim == 1:
-            columns = b if b.ndim == 2 else b.movedim(0, 1).flatten(1)
-            # The cotangent of a sum is one number seen many times; everything below would copy it anew.
-            columns = columns.contiguous()
-            seen = () if told is None or marked is None else marked.beside
             system = System(values, prints[0], columns, adjoint, self.x0 if first else start, seen)
             x = self._settled(*self._attempted(system, first), adjoint, first)
             self.x0 = None  # of the first run alone: what lives on needs no memory for it
@@ -160,17 +160,27 @@ class SolverState(Attempts, Whole):
         self.x0 = None
         return out
 
-    def _fingerprints(self, values: Tensor, items: Tensor) -> list[Hashable]:
+    def _look(
+        self, values: Tensor, items: Tensor, b: Tensor
+    ) -> tuple[list[Hashable], Sequence[float]]:
+        """Return fingerprints, and of one matrix `System.seen` where a device told it with that."""
+        marked, self._marked = self._marked, None  # of the first run alone
         if self._known is not None:
-            return [self._known.mark]
-        prints = list(self._prints or ())
-        if values.ndim == 1 and len(prints) == 1 and gathers(values):
-            # One matrix, as it should be: that it is the same one is read with what is read next.
+            return [self._known.mark], ()
+        told = None if marked is None or values.ndim > 1 else marked.mark_of(values)
+        if told is not None and marked is not None:
+            return [told], marked.beside
+        if values.ndim > 1 or values.is_cpu:
+            return list(kernels.fingerprints(items)), ()
+        unread, prints = kernels.unread_fingerprint(values), list(self._prints or ())
+        if len(prints) == 1 and gathers(values):
+            # That it is still the same matrix is read with what is read next.
             mark = prints[0]
-            unread = kernels.unread_fingerprint(values)
             ask(unread.words, lambda found: None if unread.told(found) == mark else _modified())
-            return prints
-        return list(kernels.fingerprints(items))
+            return prints, ()
+        numbers = read(unread.words, *unseen(largest_entry(values), b))
+        size = unread.words.numel()
+        return [unread.told(numbers[:size])], numbers[size:]
 
     def _require_solved(self, marks: Sequence[Hashable], b: Tensor) -> None:
         """Refuse derivatives of solutions that are none, of members that the loss looks at."""
