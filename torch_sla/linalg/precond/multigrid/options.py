@@ -51,7 +51,8 @@ class AMG:
     cycle
         ``"V"``; ``"W"``, which visits a level twice where it is much smaller than the one above; or
         ``"K"`` (two conjugate gradient steps there), not linear and so only for flexible methods.
-        None means W for aggregates and V on a lattice.
+        None means W for aggregates and V on a lattice; on a device V, two small levels twice beside
+        jumps of the coefficient.
     coarse_size
         Unknowns below which a level is inverted; on lattices on a device 64 at most.
     max_levels
