@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
 
 from tests.helpers.devices import NEEDS_CUDA, SIMULATION
 from tests.helpers.simulated import counted
-from torch_sla.linalg.checks import ask, gathers, read, require, settle, together, told
+from torch_sla.linalg.checks import (
+    ask,
+    gathers,
+    read,
+    require,
+    settle,
+    together,
+    told,
+    was_asked,
+)
 
 
 def holds(what: bool, device: str = "cuda") -> Tensor:
@@ -26,7 +37,7 @@ def test_the_host_tells_at_once() -> None:
         with pytest.raises(ValueError, match="b"):
             require(holds(False, "cpu"), lambda: wrong("b"))
         with pytest.raises(ValueError, match="c"):
-            ask(torch.ones(2), lambda found: wrong("c") if found == [1.0, 1.0] else None)
+            ask(torch.ones(2), lambda found: partial(wrong, "c") if found == [1.0, 1.0] else None)
         assert not gathers(torch.ones(1))
     assert read(torch.tensor([[1.0], [2.0]])) == [1.0, 2.0]
 
@@ -85,8 +96,22 @@ class TestOnADevice:
             assert yes
         assert sum(n for place, n in seen.items() if "checks.py" in place) == 1
         with pytest.raises(ValueError, match="b"), together():  # noqa: PT012
-            ask(holds(True), lambda found: wrong("b") if found == [1.0] else None)
+            ask(holds(True), lambda found: partial(wrong, "b") if found == [1.0] else None)
             require(holds(False), lambda: wrong("c"))
+
+    def test_only_the_first_error_is_made(self) -> None:
+        made: list[str] = []
+
+        def fault(name: str) -> ValueError:
+            made.append(name)
+            return wrong(name)
+
+        with pytest.raises(ValueError, match="a") as caught, together():  # noqa: PT012
+            require(holds(False), lambda: fault("a"))
+            require(holds(False), lambda: fault("b"))
+        assert made == ["a"]
+        assert was_asked(caught.value)
+        assert not was_asked(ValueError("a"))
 
     def test_inner_blocks_settle_and_reading_does(self) -> None:
         with pytest.raises(ValueError, match="a"), together():  # noqa: PT012

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.backends.registry import backend as get_backend
-from torch_sla.linalg.checks import read
+from torch_sla.linalg.checks import read, was_asked
 from torch_sla.linalg.direct import Factored, refined
 from torch_sla.linalg.extremes import look, ordinary, powers, unseen
 from torch_sla.linalg.factor_cache import count
@@ -115,7 +115,12 @@ class Attempts(Kept):
             return known
         b, choice = system.b, self.plan.choice
         shape = (self.pattern.shape[0 if system.adjoint else 1], b.shape[1])
-        finite, zero, extreme = look(system.seen or read(*unseen(self._entry(system), b)), b)
+        seen = system.seen
+        if not seen:
+            entry = self._entry(system)
+            seen = read(*unseen(entry, b))
+            self._entries[system.mark] = entry  # now it is known to be that of the values so marked
+        finite, zero, extreme = look(seen, b)
         if not finite:
             info = _failed(Result.NONFINITE, "NaN or infinity in the input")
             info.backend, info.method = choice.backend, choice.method
@@ -139,22 +144,31 @@ class Attempts(Kept):
     def _with_known_factors(self, system: System) -> tuple[SolveInfo, Tensor] | None:
         """Substitute in factors that are there, and look at the right-hand side with what is left over of it.
 
-        A device is waited for once. None where there are no factors, or there is something to say.
+        So a device is waited for once. None where there are no factors, or something is to be looked at first.
         """
         (candidate, matched), mode = next(self._ways(system.mark)), self._modes(system.adjoint)[0]
+        b, seen = system.b, system.seen
         # Of some factors those of the transpose are made when they are asked for first.
-        if self.nullspace is not None or not self.square or mode != "n" or not system.b.numel():
+        if (
+            b.is_cpu
+            or not b.numel()
+            or mode != "n"
+            or self.nullspace is not None
+            or not self.square
+        ):
             return None
-        factored = None
-        if is_direct(candidate):
-            factored = self.kept_factors(candidate, system.values, system.mark, matched)
-        if factored is None:
+        if not is_direct(candidate) or (seen and not ordinary(seen[1:], b)):
+            return None
+        factored = self.kept_factors(candidate, system.values, system.mark, matched)
+        if factored is None or factored.perturbed:
             return None
         try:
             x, info, check = self._with(candidate, system, 1.0, matched, factored)
-        except SolveError:
+        except SolveError as error:
+            if was_asked(error):
+                raise
             return None
-        if not (info.result.ok and ordinary(check.b_max, system.b)):
+        if not (info.result.ok and ordinary(check.b_max, b)):
             return None
         return _named(info, candidate), x
 
@@ -190,9 +204,8 @@ class Attempts(Kept):
         """Largest absolute value of a matrix, looked for when it is first solved with."""
         if self._known is not None:
             return self._known.entry
-        if system.mark not in self._entries:
-            self._entries[system.mark] = largest_entry(system.values)
-        return self._entries[system.mark]
+        found = self._entries.get(system.mark)
+        return largest_entry(system.values) if found is None else found
 
     def _ways(self, mark: Hashable) -> Iterator[tuple[Candidate, bool]]:
         """Candidates in the order they are tried; the last direct one a second time, its rows matched."""

@@ -19,9 +19,19 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    Judge = Callable[[list[float]], Exception | None]
+    Judge = Callable[[list[float]], Callable[[], Exception] | None]
 
-__all__ = ["Answer", "ask", "gathers", "read", "require", "settle", "together", "told"]
+__all__ = [
+    "Answer",
+    "ask",
+    "gathers",
+    "read",
+    "require",
+    "settle",
+    "together",
+    "told",
+    "was_asked",
+]
 
 _wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 
@@ -48,9 +58,9 @@ class _Asked:
     def add(self, holds: Tensor, fault: Callable[[], Exception] | None) -> Answer:
         answer = Answer(self)
 
-        def judge(found: list[float]) -> Exception | None:
+        def judge(found: list[float]) -> Callable[[], Exception] | None:
             answer.known = bool(found[0])
-            return None if fault is None or answer.known else fault()
+            return None if answer.known else fault
 
         self.ask(holds, judge)
         return answer
@@ -74,8 +84,18 @@ class _Asked:
             faults.append(judge(found[: part.numel()]))
             found = found[part.numel() :]
         for fault in filter(None, faults):
-            raise fault from None
+            raise _asked(fault()) from None
         return found
+
+
+def _asked(error: Exception) -> Exception:
+    error.__dict__["_asked"] = True
+    return error
+
+
+def was_asked(error: Exception) -> bool:
+    """Whether an error comes from what was asked before, not from what has been tried."""
+    return "_asked" in error.__dict__
 
 
 _SCOPE: ContextVar[_Asked | None] = ContextVar("_SCOPE", default=None)
@@ -129,15 +149,12 @@ def gathers(x: Tensor) -> bool:
 
 
 def ask(numbers: Tensor, judge: Judge) -> None:
-    """Have real numbers read with whatever is read next; what `judge` makes of them is raised, unless it is None.
+    """Have real numbers read with whatever is read next; `judge` tells what makes the error, or None.
 
     Examples
     --------
     >>> import torch
-    >>> ask(
-    ...     torch.tensor([1.0, 2.0]),
-    ...     lambda found: ValueError("too many") if sum(found) > 5 else None,
-    ... )
+    >>> ask(torch.tensor([1.0, 2.0]), lambda found: ValueError if sum(found) > 5 else None)
     """
     asked = _current() if gathers(numbers) else None
     if asked is not None:
@@ -145,7 +162,7 @@ def ask(numbers: Tensor, judge: Judge) -> None:
         return
     fault = judge(numbers.flatten().tolist())
     if fault is not None:
-        raise fault
+        raise fault()
 
 
 def settle() -> None:

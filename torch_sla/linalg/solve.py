@@ -91,7 +91,7 @@ def solve(
     """
     dtype = _dtype(A, b)
     values, rhs, layout, pattern = _arrange(A, b, dtype)
-    alone = values.ndim == 1 and not is_transformed()
+    alone = values.ndim == 1 and known is None and not is_transformed()
     structure, marked = A.structure_and_marked(
         (lambda: unseen(largest_entry(values.detach()), rhs.detach())) if alone else tuple
     )

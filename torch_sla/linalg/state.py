@@ -176,7 +176,7 @@ class SolverState(Attempts, Whole):
         if len(prints) == 1 and gathers(values):
             # That it is still the same matrix is read with what is read next.
             mark = prints[0]
-            ask(unread.words, lambda found: None if unread.told(found) == mark else _modified())
+            ask(unread.words, lambda found: None if unread.told(found) == mark else _modified)
             return prints, ()
         numbers = read(unread.words, *unseen(largest_entry(values), b))
         size = unread.words.numel()

@@ -324,7 +324,7 @@ class Pattern:
         marks, sample = [], None
         if "key" not in vars(self):
             marks = [kernels.unread_fingerprint(t) for t in (self.crow, self.ccol)]
-        if "lattice" not in vars(self) and self._may_be_lattice:
+        if not {"lattice", "_sample"} & vars(self).keys() and self._may_be_lattice:
             sample = sampled_offsets(self.crow, self.ccol)
 
         def take(numbers: list[float]) -> None:
@@ -332,7 +332,7 @@ class Pattern:
             if told:
                 self.key = self._key_of(told)
             if sample is not None:
-                vars(self)["_sample"] = numbers[4 * len(marks) :]
+                vars(self)["_sample"] = sorted(set(numbers[4 * len(marks) :]))
 
         return [*(mark.words for mark in marks), *([] if sample is None else [sample])], take
 

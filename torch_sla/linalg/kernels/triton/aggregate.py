@@ -42,10 +42,9 @@ def _crowded(crow, ccol, group, key, n_rows, least, ROOT: tl.constexpr,
     for step in range(0, tl.max(length, 0), WIDTH):
         at, live = tile_entries(start, length, step, WIDTH)
         j = tl.load(ccol + at, mask=live, other=0).to(tl.int64)
-        free = tl.load(group + j, mask=live, other=0) == -1
-        count += (free & (j != row[:, None])).to(
-            tl.int32
-        )  # a row may be joined to itself several times
+        # A row may be joined to itself several times.
+        other = (tl.load(group + j, mask=live, other=0) == -1) & (j != row[:, None])
+        count += other.to(tl.int32)
     tl.store(key + row, 0, mask=chosen & (own >= ROOT) & (tl.sum(count, 1) + 1 < least))
 
 

@@ -57,6 +57,7 @@ __all__ = ["DeviceAggregation"]
 _SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
 _COMFORTABLE = 2.0**30  # squares and inverses of entries up to it are harmless in float32
 _REVISITED = 0.4  # share of the unknowns above below which a W cycle visits a level twice
+_SMALL = 1 / 20  # of all unknowns, up to which two levels are visited twice beside jumps
 _STALLED = 0.8  # of the rows of a level, which a coarser one must stay below
 _DENSE = 2048  # unknowns above which the last level is smoothed, not inverted
 _COARSE_STEPS = 8
@@ -234,7 +235,7 @@ class DeviceAggregation(DeviceHierarchy):
             smoother, _ = make_smoother(self._smoother, _COARSE_STEPS, flat, tied)
         stages.append(Stage(flat, smoother, A.values.shape[1]))
         unknowns = [stage.A.n_rows for stage in stages]
-        twice = visited_twice(unknowns, self._visits, spread, share=_REVISITED)
+        twice = visited_twice(unknowns, self._visits, spread, small=_SMALL, share=_REVISITED)
         self._forward = Cycle(tuple(stages), inverse, scale, twice)
         self._backward: Cycle | None = None
         # Graphs read the levels where they are, so new levels need new graphs.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Cycle", "Stage", "visited_twice"]
 
 _JUMPS = 100.0  # of the diagonal, above which some coarse levels are visited twice
-_REVISITED, _SMALL = 2, 1 / 20  # how many, from the first on with this share of the unknowns
+_REVISITED = 2  # how many, from the first small one on
 _SYMMETRIC = 1e-12  # relative difference of mirrored entries
 
 
@@ -118,7 +118,12 @@ class Cycle:
 
 
 def visited_twice(
-    unknowns: Sequence[int], cycle: str | None, spread: float, *, share: float = 1.0
+    unknowns: Sequence[int],
+    cycle: str | None,
+    spread: float,
+    *,
+    small: float = 1 / 40,
+    share: float = 1.0,
 ) -> tuple[int, ...]:
     """Levels that a cycle visits twice; the last, which is solved, never needs it.
 
@@ -133,6 +138,8 @@ def visited_twice(
         ``"V"``, ``"W"``, or None for what suits the matrix.
     spread
         Ratio of its largest to its smallest entry on the diagonal.
+    small
+        Part of all unknowns up to which a level is small.
     share
         Part of the unknowns above that a level of a W cycle has less than.
 
@@ -146,7 +153,7 @@ def visited_twice(
         return tuple(i for i in between if unknowns[i] < share * unknowns[i - 1])
     if cycle is not None or not spread > _JUMPS:
         return ()
-    return tuple(i for i in between if unknowns[i] <= _SMALL * unknowns[0])[:_REVISITED]
+    return tuple(i for i in between if unknowns[i] <= small * unknowns[0])[:_REVISITED]
 
 
 def _transposed(A: Rows) -> Rows:
