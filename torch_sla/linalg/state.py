@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from torch_sla.linalg.known import Known
     from torch_sla.linalg.nullspace import Nullspace
     from torch_sla.linalg.plan.plan import SolvePlan
+    from torch_sla.linalg.sparse.marked import Marked
     from torch_sla.linalg.sparse.pattern import Pattern
-    from torch_sla.linalg.sparse.structure import Marked, Structure
+    from torch_sla.linalg.sparse.structure import Structure
 
 __all__ = ["SolverState"]
 

@@ -11,7 +11,7 @@ from torch_sla.errors import ArgumentError
 from torch_sla.lazy import cached_property
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.kernels.detection import sound_rows
-from torch_sla.linalg.kernels.lattice_detect import find_lattice, sampled_offsets
+from torch_sla.linalg.kernels.lattice_detect import find_lattice
 from torch_sla.linalg.kernels.structure import is_csr, mirror_slots
 from torch_sla.linalg.sparse.growth import growth_dimension, mean_spread
 from torch_sla.linalg.sparse.indices import (
@@ -25,7 +25,7 @@ from torch_sla.linalg.sparse.segments import SegmentMap
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from torch_sla.linalg.kernels.stencils import Lattice
 
@@ -285,12 +285,9 @@ class Pattern:
     @outside_transforms
     def lattice(self) -> Lattice | None:
         """Lattice of which every entry joins a point to a neighbour; None where there is none."""
-        sample = vars(self).pop("_sample", None)
-        return find_lattice(self.crow, self.ccol, sample) if self._may_be_lattice else None
-
-    @property
-    def _may_be_lattice(self) -> bool:
-        return self.shape[0] == self.shape[1] and not self.block
+        sample = vars(self).pop("sample", None)  # where that has been read with something else
+        square = self.shape[0] == self.shape[1] and not self.block
+        return find_lattice(self.crow, self.ccol, sample) if square else None
 
     @cached_property
     @outside_transforms
@@ -314,27 +311,11 @@ class Pattern:
     @outside_transforms
     def key(self) -> tuple[Any, ...]:
         """Content hash of the slot pattern; equal patterns have equal keys."""
-        return self._key_of(kernels.fingerprints_of(self.crow, self.ccol))
+        return self.key_of(kernels.fingerprints_of(self.crow, self.ccol))
 
-    def _key_of(self, marks: Sequence[int]) -> tuple[Any, ...]:
+    def key_of(self, marks: Sequence[int]) -> tuple[Any, ...]:
+        """Return the key for the fingerprints of both index arrays."""
         return (self.shape, self.block, str(self.device), *marks)
-
-    def unread(self) -> tuple[list[Tensor], Callable[[list[float]], None]]:
-        """Return what solves ask of a pattern on a device and nobody has read yet, and who takes the numbers."""
-        marks, sample = [], None
-        if "key" not in vars(self):
-            marks = [kernels.unread_fingerprint(t) for t in (self.crow, self.ccol)]
-        if not {"lattice", "_sample"} & vars(self).keys() and self._may_be_lattice:
-            sample = sampled_offsets(self.crow, self.ccol)
-
-        def take(numbers: list[float]) -> None:
-            told = [mark.told(numbers[4 * i : 4 * i + 4]) for i, mark in enumerate(marks)]
-            if told:
-                self.key = self._key_of(told)
-            if sample is not None:
-                vars(self)["_sample"] = sorted(set(numbers[4 * len(marks) :]))
-
-        return [*(mark.words for mark in marks), *([] if sample is None else [sample])], take
 
     @cached_property
     @outside_transforms

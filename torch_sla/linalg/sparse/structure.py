@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from math import floor, log10
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg.checks import read
 from torch_sla.linalg.kernels.components import component_labels
 from torch_sla.linalg.kernels.detection import StructureCounts, counted_structure
-from torch_sla.linalg.kernels.sparse import fingerprint, spmm, unread_fingerprint
+from torch_sla.linalg.kernels.sparse import fingerprint, spmm
 from torch_sla.linalg.kernels.structure import descends, matrix_flags
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["Marked", "Structure", "detect", "look_at"]
+__all__ = ["Structure", "detect"]
 
 # Entries that `detect` looks at together: as many as stay in a cache, and as keep a device busy.
 _AT_ONCE, _AT_ONCE_ON_DEVICE = 1 << 17, 1 << 24
@@ -112,74 +110,11 @@ class Structure:
         return replace(self, **{n: getattr(found, n) for n in names if getattr(self, n) is None})
 
 
-class Marked(NamedTuple):
-    """Values as they were a moment ago: who holds this knows that nothing else lies where they do.
-
-    Parameters
-    ----------
-    values
-        ``[*batch, nnz_csr]``.
-    mark
-        Their fingerprint.
-    beside
-        What was to be read with it.
-    """
-
-    values: Tensor
-    mark: Hashable
-    beside: Sequence[float] = ()
-
-    def mark_of(self, values: Tensor) -> Hashable | None:
-        """Return the mark where `values` are these in memory, else None."""
-        own = self.values
-        same = own.data_ptr() == values.data_ptr() and own.dtype == values.dtype
-        return self.mark if same and own.shape == values.shape else None
-
-
 @outside_transforms
 def _mark(known: Tensor) -> Hashable:
     """Return what tells one tensor from others, by its content."""
     known = physical(known)
     return tuple(known.shape), known.dtype, fingerprint(known)
-
-
-def look_at(
-    pattern: Pattern, values: Tensor, beside: Sequence[Tensor], *, new: bool, solving: bool
-) -> tuple[Marked, Sequence[float] | None]:
-    """Read of a device at once what is asked of a matrix.
-
-    Parameters
-    ----------
-    pattern, values
-        As for `detect`.
-    beside
-        Real numbers to be read with it.
-    new
-        Whether nothing has been asked about earlier values.
-    solving
-        Whether it is for a solve, which asks for more of the pattern.
-
-    Returns
-    -------
-    marked, counted
-        Values and their fingerprint, and what `detect` takes.
-    """
-    unread, counted, take = unread_fingerprint(values), None, None
-    parts = [unread.words, *beside]
-    if new and pattern.shape[0] == pattern.shape[1] and not pattern.block:
-        counted = counted_structure(pattern.crow, pattern.ccol, values)
-        parts += [] if counted is None else [counted]
-    if solving:
-        more, take = pattern.unread()
-        parts += more
-    numbers = read(*parts)
-    at = list(accumulate(part.numel() for part in parts))
-    first, last = at[0], at[len(beside)]
-    marked = Marked(values, unread.told(numbers[:first]), numbers[first:last])
-    end = last if counted is None else last + counted.numel()
-    if take is not None:
-        take(numbers[end:])
-    return marked, None if counted is None else numbers[last:end]
 
 
 @outside_transforms
@@ -200,7 +135,7 @@ def detect(pattern: Pattern, values: Tensor, counted: Sequence[float] | None = N
         ``[*batch, nnz_csr]`` slot values; a property holds when it holds for every member of the
         batch.
     counted
-        What `look_at` has read of them.
+        Numbers of `counted_structure`, where they have been read.
     """
     found = _detect(pattern, values, counted)
     if found.hermitian and found.positive_definite is None and values.ndim == 1:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError
-from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.kernels.arguments import expect_dense
 from torch_sla.linalg.sparse import (
     algebra,
@@ -26,9 +25,10 @@ from torch_sla.linalg.sparse import (
     reductions,
     verbs,
 )
+from torch_sla.linalg.sparse.marked import Marked, look_at
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.sizes import OnPattern
-from torch_sla.linalg.sparse.structure import Marked, Structure, detect, look_at
+from torch_sla.linalg.sparse.structure import Structure, detect
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
@@ -199,22 +199,9 @@ class SparseTensor(OnPattern):
 
     @outside_transforms
     def _detected_from(
-        self,
-        pattern: Pattern,
-        values: Tensor,
-        beside: Callable[[], Sequence[Tensor]] | None,
+        self, pattern: Pattern, values: Tensor, beside: Callable[[], Sequence[Tensor]] | None
     ) -> tuple[Structure, Marked]:
-        counted = None
-        if values.is_cpu:
-            marked = Marked(values, kernels.fingerprint(values))
-        else:
-            marked, counted = look_at(
-                pattern,
-                values,
-                () if beside is None else beside(),
-                new=self._detected is None,
-                solving=beside is not None,
-            )
+        marked, counted = look_at(pattern, values, beside, new=self._detected is None)
         if self._detected is None or self._detected[0] != marked.mark:
             self._detected = (marked.mark, detect(pattern, values, counted))
         return self._detected[1], marked
