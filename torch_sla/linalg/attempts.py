@@ -146,17 +146,12 @@ class Attempts(Kept):
 
         So a device is waited for once. None where there are no factors, or something is to be looked at first.
         """
-        (candidate, matched), mode = next(self._ways(system.mark)), self._modes(system.adjoint)[0]
         b, seen = system.b, system.seen
-        # Of some factors those of the transpose are made when they are asked for first.
-        if (
-            b.is_cpu
-            or not b.numel()
-            or mode != "n"
-            or self.nullspace is not None
-            or not self.square
-        ):
+        if b.is_cpu or not b.numel() or self.nullspace is not None or not self.square:
             return None
+        if self._modes(system.adjoint)[0] != "n":
+            return None  # of some factors those of the transpose are made when they are asked for first
+        candidate, matched = next(self._ways(system.mark))
         if not is_direct(candidate) or (seen and not ordinary(seen[1:], b)):
             return None
         factored = self.kept_factors(candidate, system.values, system.mark, matched)
