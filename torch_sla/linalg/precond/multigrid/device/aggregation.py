@@ -15,9 +15,8 @@ import torch
 
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.kernels import krylov
-from torch_sla.linalg.kernels.arguments import expect_columns, expect_shape, plain
+from torch_sla.linalg.kernels.arguments import expect_shape, plain
 from torch_sla.linalg.kernels.rows import Rows, product
-from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.precond.multigrid.device.aggregate import aggregate
 from torch_sla.linalg.precond.multigrid.device.base import DeviceHierarchy
 from torch_sla.linalg.precond.multigrid.device.blocks import (
@@ -49,6 +48,7 @@ from torch_sla.linalg.precond.multigrid.levels import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
     from torch_sla.linalg.precond.multigrid.options import AMG
     from torch_sla.linalg.sparse.pattern import Pattern
 
@@ -129,7 +129,7 @@ class DeviceAggregation(DeviceHierarchy):
         *,
         unsymmetric: bool = False,
     ) -> None:
-        self.n = scalar_rows(pattern)
+        super().__init__(scalar_rows(pattern), values.device)
         if options.cycle == "K":
             raise ArgumentError(
                 "`cycle` must be V or W on a device, got 'K', whose inner products would wait for it"
@@ -242,8 +242,7 @@ class DeviceAggregation(DeviceHierarchy):
         self._recorded: dict[bool, Recorded] = {}
         self._space: tuple[Tensor, ConjugateGradients] | None = None
 
-    def update(self, values: Tensor) -> None:
-        """Take new slot values ``[nnz_csr]``; aggregates and patterns stay, numbers are recomputed."""
+    def _update(self, values: Tensor) -> None:
         values = self._checked(values)
         self._set_up(values, _Facts.of(self._pattern, values))
 
@@ -276,15 +275,10 @@ class DeviceAggregation(DeviceHierarchy):
 
     # --- application -----------------------------------------------------------------------------
 
-    def _columns(self, r: Tensor, *, adjoint: bool) -> Tensor:
-        expect_columns(r, "r", self.n)
+    def _apply(self, r: Tensor, *, adjoint: bool) -> Tensor:
         if adjoint not in self._recorded:
             self._recorded[adjoint] = Recorded(self._one(adjoint), largest=KEPT)
-        columns = plain(r).reshape(self.n, 1 if r.ndim == 1 else r.shape[1])
-        return self._recorded[adjoint](columns).reshape(r.shape)
-
-    def _cycle(self, r: Tensor, *, adjoint: bool) -> Tensor:
-        return self._one(adjoint)(r.unsqueeze(1)).squeeze(1)
+        return self._recorded[adjoint](r)
 
     def _one(self, adjoint: bool) -> Cycle:
         if not adjoint:
@@ -293,15 +287,7 @@ class DeviceAggregation(DeviceHierarchy):
             self._backward = self._forward.adjoint()
         return self._backward
 
-    def cg(
-        self,
-        values: Tensor,
-        b: Tensor,
-        *,
-        x0: Tensor | None = None,
-        options: KrylovOptions = KrylovOptions(),  # noqa: B008
-    ) -> Outcome:
-        """As `DeviceHierarchy` says."""
+    def _cg(self, values: Tensor, b: Tensor, x0: Tensor | None, options: KrylovOptions) -> Outcome:
         values = plain(values)
         if (
             self._space is None

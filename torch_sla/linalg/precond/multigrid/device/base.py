@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-import torch
-
-from torch_sla.linalg.kernels.arguments import expect_columns
+from torch_sla.linalg.kernels.arguments import expect_columns, plain
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
+from torch_sla.linalg.precond.multigrid.device.turns import Turns
 from torch_sla.linalg.precond.multigrid.levels import Leveled
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 __all__ = ["DeviceHierarchy"]
@@ -20,12 +20,22 @@ __all__ = ["DeviceHierarchy"]
 class DeviceHierarchy(Leveled):
     """A multigrid hierarchy whose levels are tensors on one device.
 
-    A subclass holds the levels and cycles on one right-hand side.
+    A subclass holds the levels and cycles on them. Work vectors belong to the hierarchy, so whoever uses it waits for
+    its turn.
+
+    Parameters
+    ----------
+    n
+        Unknowns.
+    device
+        Of the levels.
     """
 
     method: str
-    n: int
     dtype: torch.dtype
+
+    def __init__(self, n: int, device: torch.device) -> None:
+        self.n, self._turns = n, Turns(device)
 
     @property
     @abstractmethod
@@ -38,14 +48,22 @@ class DeviceHierarchy(Leveled):
         """Dimension of the null space found in the coarsest matrix; -1 where it is only smoothed."""
 
     @abstractmethod
+    def _update(self, values: Tensor) -> None:
+        """Take new slot values."""
+
+    @abstractmethod
+    def _apply(self, r: Tensor, *, adjoint: bool) -> Tensor:
+        """Return ``B r`` or ``Bᵀ r`` for ``r`` ``[n, K]``, in the dtype of `r`."""
+
+    @abstractmethod
+    def _cg(self, values: Tensor, b: Tensor, x0: Tensor | None, options: KrylovOptions) -> Outcome:
+        """Solve as `cg` does."""
+
     def update(self, values: Tensor) -> None:
         """Take new slot values ``[nnz_csr]``; what the pattern decides stays."""
+        with self._turns:
+            self._update(values)
 
-    @abstractmethod
-    def _cycle(self, r: Tensor, *, adjoint: bool) -> Tensor:
-        """Return ``B r`` or ``Bᵀ r`` for ``r`` ``[n]``, in the dtype of `r`."""
-
-    @abstractmethod
     def cg(
         self,
         values: Tensor,
@@ -68,23 +86,22 @@ class DeviceHierarchy(Leveled):
         options
             Tolerances and limits.
         """
+        with self._turns:
+            return self._cg(values, b, x0, options)
 
     def apply(self, r: Tensor) -> Tensor:
         """Return ``B r``, one cycle from zero, for ``r`` ``[n]`` or ``[n, K]``."""
-        return self._columns(r, adjoint=False)
+        return self._turn(r, adjoint=False)
 
     def apply_adjoint(self, r: Tensor) -> Tensor:
         """Return ``Bᵀ r``: the same cycle on the transposed matrices."""
-        return self._columns(r, adjoint=True)
+        return self._turn(r, adjoint=True)
 
-    def _columns(self, r: Tensor, *, adjoint: bool) -> Tensor:
+    def _turn(self, r: Tensor, *, adjoint: bool) -> Tensor:
         expect_columns(r, "r", self.n)
-        if r.ndim == 1:
-            return self._cycle(r, adjoint=adjoint)
-        z = torch.empty_like(r)
-        for k in range(r.shape[1]):
-            z[:, k] = self._cycle(r[:, k].contiguous(), adjoint=adjoint)
-        return z
+        columns = plain(r).reshape(self.n, 1 if r.ndim == 1 else r.shape[1])
+        with self._turns:
+            return self._apply(columns, adjoint=adjoint).reshape(r.shape)
 
     @property
     def _head(self) -> str:

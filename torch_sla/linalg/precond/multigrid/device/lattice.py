@@ -24,7 +24,6 @@ from torch import Tensor
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.kernels import krylov, lattice as kernels
 from torch_sla.linalg.kernels.stencils import Stencil
-from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.precond.multigrid.device.base import DeviceHierarchy
 from torch_sla.linalg.precond.multigrid.device.cg import KEPT, ConjugateGradients
 from torch_sla.linalg.precond.multigrid.device.coarsening import Coarsening
@@ -33,6 +32,7 @@ from torch_sla.linalg.precond.multigrid.levels import Level
 
 if TYPE_CHECKING:
     from torch_sla.linalg.kernels.lattice import Survey
+    from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
     from torch_sla.linalg.precond.multigrid.options import AMG
     from torch_sla.linalg.sparse.pattern import Pattern
 
@@ -72,8 +72,8 @@ class DeviceLattice(DeviceHierarchy):
         lattice = pattern.lattice
         if lattice is None:
             raise ValueError("the pattern is not a lattice")
+        super().__init__(lattice.n, values.device)
         self.options, self._pattern, self._lattice = options, pattern, lattice
-        self.n = lattice.n
         self.contrary = 0.0
         self._idle = torch.zeros(1, dtype=torch.int32, device=values.device)
         self._space: ConjugateGradients | None = None
@@ -125,8 +125,7 @@ class DeviceLattice(DeviceHierarchy):
             level.vectors = (f, x, y)
         self._dots = kernels.partials(self.n, self._levels[0].A.device)
 
-    def update(self, values: Tensor) -> None:
-        """Take new slot values ``[nnz_csr]``, halving the axes that were halved before."""
+    def _update(self, values: Tensor) -> None:
         self._set_up(values, self.dtype)
 
     # --- what it is ----------------------------------------------------------------------------
@@ -151,9 +150,12 @@ class DeviceLattice(DeviceHierarchy):
 
     # --- the cycle -----------------------------------------------------------------------------
 
-    def _cycle(self, r: Tensor, *, adjoint: bool) -> Tensor:
-        z = self._run(0, r, None, self._idle, adjoint)
-        return z.to(r.dtype) * self.scale
+    def _apply(self, r: Tensor, *, adjoint: bool) -> Tensor:
+        z = torch.empty_like(r)
+        for k in range(r.shape[1]):
+            column = self._run(0, r[:, k].contiguous(), None, self._idle, adjoint)
+            torch.mul(column.to(r.dtype), self.scale, out=z[:, k])
+        return z
 
     def _matrix(self, i: int, adjoint: bool) -> Stencil:
         level = self._levels[i]
@@ -209,15 +211,7 @@ class DeviceLattice(DeviceHierarchy):
 
     # --- conjugate gradients -------------------------------------------------------------------
 
-    def cg(
-        self,
-        values: Tensor,
-        b: Tensor,
-        *,
-        x0: Tensor | None = None,
-        options: KrylovOptions = KrylovOptions(),  # noqa: B008
-    ) -> Outcome:
-        """As `DeviceHierarchy` says, with fused steps."""
+    def _cg(self, values: Tensor, b: Tensor, x0: Tensor | None, options: KrylovOptions) -> Outcome:
         values = values.detach().to(b.dtype)
         space, p = self._space, self._pattern
         if space is None or space.dtype != b.dtype:
