@@ -6,12 +6,15 @@ import pytest
 import torch
 
 from torch_sla import (
+    Compliance,
     Dirichlet,
     ElasticityProblem,
+    Energy,
     Field,
     Integral,
     Line,
     MeshArrays,
+    Parameter,
     Probe,
     RectangleMesh,
 )
@@ -94,3 +97,29 @@ def test_points_that_miss_the_axis_by_rounding_lie_on_it(shift):
     )
     a, b = shaft().solve(), shaft(mesh=moved).solve()
     torch.testing.assert_close(b["nodes"], a["nodes"], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("cell", "order"), [("quad", 1), ("quad", 2), ("triangle", 2)])
+def test_the_energy_under_averaged_dilatation_is_the_work_done(cell, order):
+    # Also where the moduli vary within a cell: the mean volume change is what the stiffness resists.
+    body = ElasticityProblem(
+        mesh=RectangleMesh(cells=(3, 2), cell=cell),
+        order=order,
+        model="plane_strain",
+        young_modulus="exp(2*x*y)",
+        poisson_ratio="0.3 + 0.15*x",
+        dilatation="averaged",
+        thermal_expansion=0.1,
+        temperature=Parameter("T", on="nodes", default=0.0),
+        body_force=["f", "0.3*f"],
+        parameters=[Parameter("f", default=1.0)],
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Energy("stored"), Compliance("work")],
+    )
+    loaded = body.solve()
+    torch.testing.assert_close(loaded["stored"], 0.5 * loaded["work"])
+    # What a force adds to a body that has been heated is what it stores in a cold one.
+    T = 1 + torch.arange(12, dtype=torch.float64).sin()
+    heated, both = body.solve(T=T, f=0.0), body.solve(T=T)
+    torch.testing.assert_close(both["stored"] - heated["stored"], loaded["stored"])
+    assert body.check_gradients(T=T, f=1.0).passed

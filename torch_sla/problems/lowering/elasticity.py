@@ -344,6 +344,13 @@ class Elasticity(Model):
         density = (stress * strain).sum((-2, -1))
         if thermal is not None:
             density = density - thermal * stress.diagonal(dim1=-2, dim2=-1).sum(-1)
+        if self._averaged:
+            # What lam resists is the mean volume change, which differs where lam varies within a cell.
+            lam, mean = self._material(scene, cells).lam, self._mean_dilatation(scene, cells)
+            if lam is not None:
+                change = cells.field("div(u)").tensor
+                change = change if thermal is None else change - 3.0 * thermal
+                density = density + lam * mean * (mean - change)
         return 0.5 * self.integrate(scene, cells, density).sum(-1)
 
 
