@@ -9,11 +9,13 @@ import torch
 
 from torch_sla import (
     Dirichlet,
+    ElasticityProblem,
     Flux,
     Integral,
     Parameter,
     Periodic,
     PoissonProblem,
+    Reaction,
     RectangleMesh,
     distribute,
 )
@@ -86,6 +88,36 @@ def test_a_value_on_either_side_holds_on_both(parts: int | None) -> None:
     points = _held(Dirichlet("left", 0.0)).mesh_data().points
     side = points[:, 0] > 1 - 1e-9
     torch.testing.assert_close(found[0][0][side], 0.3 * points[side, 1])
+
+
+@pytest.mark.parametrize("parts", [None, 3])
+@pytest.mark.parametrize("order", [1, 2])
+def test_what_holds_one_side_bears_the_load_of_both(parts: int | None, order: int) -> None:
+    for sides in (["left"], ["right"], ["left", "right"]):
+        plate = PoissonProblem(
+            mesh=RectangleMesh(cells=(6, 4)),
+            order=order,
+            source="1 + x*y",
+            boundary=[Periodic("right", "left"), Dirichlet(sides, 0.3)],
+            outputs=[Reaction("held", sides), Reaction("all", ["left", "right"])],
+        )
+        body = ElasticityProblem(
+            mesh=RectangleMesh(cells=(6, 4), cell="quad"),
+            order=order,
+            model="plane_strain",
+            body_force=["1 + x*y", "x"],
+            boundary=[
+                Periodic("top", "bottom"),
+                Dirichlet(["left" if side == "left" else "top" for side in sides], 0.0),
+                Dirichlet("bottom", 0.0, component=1),
+            ],
+            outputs=[Reaction("all", ["left", "top", "bottom"])],
+        )
+        for problem, load in ((plate, -1.25), (body, [-1.25, -0.5])):
+            solved = (problem if parts is None else distribute(problem, parts)).solve()
+            expected = torch.tensor(load, dtype=torch.float64)
+            for value in solved.outputs.values():
+                torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("parts", [None, 2])

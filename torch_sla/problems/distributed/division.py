@@ -242,6 +242,14 @@ class Division:
             alone = (self.window.nodes[unknown.order], self.window.most[unknown.order])
             yield self.window.tied.get(unknown.name, alone)
 
+    def repeats(self, share: Share) -> Tensor | None:
+        """Return a number for each node of the first field of a share, one for those that repeat each other."""
+        name = next(iter(self.model.ranks))
+        if name not in self.window.tied:
+            return None
+        number = self.window.tied[name][0][share.nodes[name]]
+        return number.unique(return_inverse=True)[1].to(self.device)
+
     @cached_property
     def shown(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Of each field the nodes of this process: numbers in the whole, and where they are in a vector ``[m, c]``.

@@ -91,6 +91,7 @@ def seen(division: Division, scene: SharedScene, u: list[Tensor], motion: Motion
             x,
             None if motion.inertia is None else partial(_placed, share, motion.inertia),
             counted=share.own_nodes,
+            repeats=division.repeats(share),
         )
         sums = Taken(
             share.sums,

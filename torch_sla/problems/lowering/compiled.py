@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -172,6 +173,22 @@ class Compiled:
         """Mesh points of each periodic condition, and their partners."""
         tied = ((s.facets, s.to) for s in self.selections if s.to is not None)
         return tuple(partners(self.nodal, facets, to) for facets, to in tied)
+
+    @cached_property
+    def repeats(self) -> Tensor | None:
+        """A number for each node of the first unknown, one for those that repeat each other; None where none do."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        name, dofs = next(iter(self.numbering.fields.items()))
+        tied = ((s.facets, s.to) for s in self.selections if s.to is not None and s.unknown == name)
+        pairs = [torch.stack(partners(dofs, facets, to)) for facets, to in tied]
+        if not pairs:
+            return None
+        a, b = torch.cat(pairs, 1).cpu().numpy()
+        graph = coo_array((np.ones(len(a)), (a, b)), shape=(dofs.n_nodes, dofs.n_nodes))
+        _, number = connected_components(graph, directed=False)
+        return torch.from_numpy(number).long().to(self.mesh.cells.device)
 
     @cached_property
     def nodal(self) -> Dofs:

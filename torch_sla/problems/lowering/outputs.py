@@ -52,6 +52,9 @@ class Taken:
         problem, those that belong to it.
     kinetic
         Gives the kinetic energy ``[*batch]``, where something moves.
+    repeats
+        A number for each node of the first field ``[n_nodes]``, one for those that repeat each other, where a part of
+        a problem has such; the whole knows its own.
     """
 
     def __init__(
@@ -63,10 +66,12 @@ class Taken:
         inertia: Callable[[], Tensor] | None = None,
         counted: Tensor | None = None,
         kinetic: Callable[[], Tensor] | None = None,
+        repeats: Tensor | None = None,
     ) -> None:
         self.model, self.scene, self._operator, self.u = model, scene, operator, u
         self.inertia, self.counted, self.kinetic = inertia, counted, kinetic
         self._reaction: Tensor | None = None
+        self._repeats = repeats
 
     def outputs(
         self, known: Mapping[str, Tensor] | None = None, besides: Collection[str] = ()
@@ -95,6 +100,11 @@ class Taken:
     def batch(self) -> tuple[int, ...]:
         """Batch dimensions of the solution; all outputs have them."""
         return tuple(self.u.shape[:-1])
+
+    @property
+    def repeats(self) -> Tensor | None:
+        """A number for each node of the first field, one for those that repeat each other; None where none do."""
+        return self.model.compiled.repeats if self.model.part is None else self._repeats
 
     @property
     def reactions(self) -> Tensor:

@@ -93,7 +93,7 @@ def _held_component(taken: Taken, facets: Tensor, reactions: Tensor, component: 
     """Sum the reactions ``[*batch, n_nodes]`` of one component ``[*batch]``."""
     model = taken.model
     key = ("held", component, contents(facets))
-    support = model.once(key, lambda: _support(model, facets, component))
+    support = model.once(key, lambda: _support(taken, facets, component))
     if support is None:
         return reactions.new_zeros(reactions.shape[:-1])
     area = taken.scene.geometry.facets(support.facets).dx.sum(-1)
@@ -101,24 +101,37 @@ def _held_component(taken: Taken, facets: Tensor, reactions: Tensor, component: 
     n, inside = model.dofs.n_nodes, support.inside
     whole = summed(spread, support.nodes, n)
     part = summed(spread[inside], support.nodes[inside], n)
-    chosen = support.chosen
+    chosen, bearers = support.chosen, support.bearers
     if taken.counted is not None:
-        chosen = chosen[taken.counted[chosen]]
-    share = part[chosen] / whole[chosen]
+        counted = taken.counted[chosen]
+        chosen, bearers = chosen[counted], bearers[counted]
+    share = part[bearers] / whole[bearers]
     return (reactions.index_select(-1, chosen) * share).sum(-1)
 
 
 class _Support(NamedTuple):
-    """All facets that hold a component ``[m]``, their nodes ``[m, nb]``, which are wanted, and the nodes of these."""
+    """What holds a component.
+
+    Parameters
+    ----------
+    facets, nodes
+        All facets that do ``[m]``, and their nodes ``[m, nb]``.
+    inside
+        Which of these facets are wanted.
+    chosen, bearers
+        Nodes that are held by these, and the node of these by which each is held: itself, or one that it repeats.
+    """
 
     facets: Tensor
     nodes: Tensor
     inside: Tensor
     chosen: Tensor
+    bearers: Tensor
 
 
-def _support(model: Model, facets: Tensor, component: int) -> _Support | None:
+def _support(taken: Taken, facets: Tensor, component: int) -> _Support | None:
     """Find what holds a component on some facets; None where nothing holds it anywhere."""
+    model = taken.model
     name, dofs = next(iter(model.ranks)), model.dofs
     held = [
         s.facets
@@ -131,4 +144,21 @@ def _support(model: Model, facets: Tensor, component: int) -> _Support | None:
     local = dofs.element.facet_nodes.to(every.device)[model.mesh.facet_sides[every]]
     nodes = dofs.cell_nodes[model.mesh.facet_cells[every]].gather(1, local)
     inside = torch.isin(every, facets).nonzero()[:, 0]
-    return _Support(every, nodes, inside, nodes[inside].unique())
+    chosen = nodes[inside].unique()
+    bearers = chosen
+    if taken.repeats is not None:
+        # A value that is given on one side of a periodic pair holds on both, and is held for both.
+        others, by = _repeating(taken.repeats, nodes.unique())
+        wanted = torch.isin(by, chosen)
+        chosen, bearers = torch.cat([chosen, others[wanted]]), torch.cat([bearers, by[wanted]])
+    return _Support(every, nodes, inside, chosen, bearers)
+
+
+def _repeating(repeats: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the nodes that repeat others which are held, and are not held themselves, and one of these others each."""
+    n = len(repeats)
+    first = torch.full_like(repeats, n).scatter_reduce(0, repeats[held], held, "amin")
+    by = first[repeats]
+    by[held] = n
+    others = (by < n).nonzero()[:, 0]
+    return others, by[others]
