@@ -8,15 +8,18 @@ import pytest
 import torch
 
 from torch_sla import (
+    BoxMesh,
     Dirichlet,
     ElasticityProblem,
     Flux,
     Integral,
+    MeshArrays,
     Parameter,
     Periodic,
     PoissonProblem,
     Reaction,
     RectangleMesh,
+    clear_cache,
     distribute,
 )
 from torch_sla.errors import ArgumentError, GradientError, MeshError, SpecError
@@ -61,6 +64,38 @@ def test_moved_sides_stay_copies_of_each_other() -> None:
     points[right, 1] += 0.05
     with pytest.raises(MeshError, match=f"point {int(right)}"):
         problem.solve(points=points)
+
+
+def _column(points, mesh) -> PoissonProblem:
+    return PoissonProblem(
+        mesh=MeshArrays(
+            points=points.tolist(),
+            cells=mesh.cells.tolist(),
+            cell="hexahedron",
+            facet_tags={n: mesh.facets[mesh.facet_tags[n]].tolist() for n in ("bottom", "top")},
+        ),
+        source="x*y + x",
+        boundary=[Periodic("top", "bottom"), Dirichlet(at=[tuple(points[0].tolist())], value=0.0)],
+        outputs=[Integral("mean", "u")],
+    )
+
+
+def test_sides_are_matched_on_the_coordinates_of_each_problem() -> None:
+    # Straight, twisted by a quarter turn (other nodes repeat each other), and with a top that fits no longer.
+    declared = PoissonProblem(mesh=BoxMesh(cells=(2, 2, 3), cell="hexahedron"))
+    mesh = declared.mesh_data()
+    straight = mesh.points - torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
+    x, y, z = straight.unbind(1)
+    turn = z * math.pi / 2
+    twisted = torch.stack([turn.cos() * x - turn.sin() * y, turn.sin() * x + turn.cos() * y, z], 1)
+    torn = straight + 0.1 * (straight[:, :1] == 0) * (z[:, None] == 1)
+    clear_cache()
+    alone = float(_column(twisted, mesh).solve()["mean"])
+    clear_cache()
+    _column(straight, mesh).solve()
+    assert float(_column(twisted, mesh).solve()["mean"]) == pytest.approx(alone, rel=1e-9)
+    with pytest.raises(MeshError, match="has no partner"):
+        _column(torn, mesh).solve()
 
 
 def _held(*sides: Dirichlet) -> PoissonProblem:

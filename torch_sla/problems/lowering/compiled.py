@@ -218,6 +218,14 @@ def compiled(
         dtype and device, part of the hash.
     """
     key = structure_key(mesh, unknowns, selections, numeric)
+    tied = [(s.facets, s.to) for s in selections if s.to is not None]
+    if tied:
+        # Which nodes repeat which is told by coordinates, of which one topology may have several.
+        places = Dofs(mesh, mesh.geometry)
+        pairs = torch.cat([torch.cat(partners(places, facets, to)) for facets, to in tied])
+        key = hashlib.blake2b(
+            key.encode() + pairs.cpu().numpy().tobytes(), digest_size=16
+        ).hexdigest()
 
     def make() -> Compiled:
         made = Compiled(key, mesh, unknowns, selections)
