@@ -19,6 +19,7 @@ from torch_sla import (
     PoissonProblem,
     Reaction,
     RectangleMesh,
+    Solver,
     clear_cache,
     distribute,
 )
@@ -163,6 +164,20 @@ def test_values_that_differ_on_periodic_sides_are_an_error(parts: int | None) ->
     )
     with pytest.raises(ArgumentError, match=r"boundary: values given at nodes .* differ by 0\.2"):
         (problem if parts is None else distribute(problem, parts)).solve()
+
+
+@pytest.mark.parametrize("parts", [None, 2])
+def test_values_that_differ_by_rounding_are_the_same_in_single_precision(parts: int | None) -> None:
+    problem = PoissonProblem(
+        mesh=MESH,
+        source="sin(2*pi*x)",
+        boundary=SIDES,
+        outputs=[Integral("size", "u**2")],
+        solver=Solver(dtype="float32"),
+    )
+    found = (problem if parts is None else distribute(problem, parts)).solve()["size"]
+    exact = problem.updated(solver=Solver()).solve()["size"]
+    assert float(found) == pytest.approx(float(exact), rel=1e-4)
 
 
 def test_the_later_of_two_values_holds() -> None:

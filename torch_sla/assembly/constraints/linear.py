@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch_sla.assembly.constraints.equations import Equations
 
-__all__ = ["LinearConstraint"]
+__all__ = ["LinearConstraint", "slack"]
 
 
 class LinearConstraint:
@@ -200,7 +200,7 @@ class LinearConstraint:
             return 0.0
         given = g.detach()
         gap = self._dependent.times(given).abs().amax()
-        return float(gap) if bool(gap > 1e-9 * given.abs().amax()) else 0.0
+        return float(gap) if bool(gap > slack(g.dtype) * given.abs().amax()) else 0.0
 
     def recover(self, u_hat: Tensor, g: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         """Compute ``u = T u_hat + G c``, ``[*batch, n]``; into `out`, without derivatives, where it is given."""
@@ -245,6 +245,11 @@ class _Rows:
     def adjoint(self, y: Tensor) -> Tensor:
         value = self.value.to(_wider(y, self.value))
         return self._col.sum(self._row.gather(y) * value.conj())
+
+
+def slack(dtype: torch.dtype) -> float:
+    """Return the share of the largest right-hand side by which those of redundant equations may differ."""
+    return max(1e-9, 100.0 * torch.finfo(dtype).eps)
 
 
 def _wider(x: Tensor, weight: Tensor) -> torch.dtype:

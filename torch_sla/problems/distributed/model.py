@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.constraints.linear import slack
 from torch_sla.errors import ArgumentError
 from torch_sla.lazy import cached_property
 from torch_sla.linalg.adjoint.exchange import replicated, total
@@ -256,7 +257,7 @@ class SharedModel:
             a, b = values.detach().index_select(0, share.again.flatten()).chunk(2)
             if len(a):
                 gap = float((a - b).abs().max())
-                if gap > 1e-8 * float(values.detach().abs().max()):
+                if gap > slack(values.dtype) * float(values.detach().abs().max()):
                     raise ArgumentError(contradiction(gap))
             return values.index_select(0, share.given)
 
