@@ -61,6 +61,21 @@ def test_strongly_graded_and_stretched_meshes(generator):
     torch.testing.assert_close(probe.value(points[:, 0]), at[:, 0], rtol=1e-9, atol=1e-15)
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_points_on_the_surface_are_inside_whatever_their_precision(tools, cell):
+    mesh = tools.structured(cell, 3)
+    mesh = fem.make_mesh(0.7 * mesh.points + 100.3, mesh.cells, cell)
+    single = mesh.points.float()
+    assert (single.double() - mesh.points).abs().amax() > 1e-6  # of cells of 0.2
+    for at, points in ((single, None), (mesh.points, single), (single, single)):
+        cells, X = locate(mesh, at, points)
+        assert float(mesh.reference.slack(X).min()) > -1e-3
+        around = mesh.points[mesh.vertices[cells]].mean(1)
+        assert float((around - mesh.points).abs().max()) < 0.7 / 3
+    with pytest.raises(MeshError, match="outside the mesh"):
+        locate(mesh, single - 1e-3)
+
+
 def test_points_outside_are_named(tools):
     mesh = tools.structured("triangle", 3)
     element = fem.lagrange("triangle")

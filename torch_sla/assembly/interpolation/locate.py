@@ -64,10 +64,19 @@ def locate(
         )
     moved = None if points is None else points.detach().cpu().to(torch.float64)
     nodes = cell_nodes(mesh.to("cpu"), moved)
-    point, cell = _candidates(mesh, nodes, where)
+    every = mesh.points if points is None else points
+    eps = max(torch.finfo(x.dtype).eps for x in (where, at, every) if x.is_floating_point())
+    rounding = 4.0 * eps * where.abs().amax(1)
+    point, cell = _candidates(mesh, nodes, where, rounding)
     X, converged = _newton(mesh, nodes[cell], where[point])
     depth = torch.where(converged, mesh.reference.slack(X), -torch.inf)
     best = _deepest(point.numpy(), cell.numpy(), depth.numpy(), len(where))
+    missed = torch.from_numpy(best < 0)[point]
+    if bool(missed.any()):
+        # A point on the surface may lie outside by the rounding of its coordinates, and of those of the mesh.
+        off = rounding[point[missed]] * _steepness(mesh, nodes[cell[missed]], X[missed])
+        depth[missed] = (depth[missed] + torch.nan_to_num(off, posinf=0.0)).clamp(max=0.0)
+        best = _deepest(point.numpy(), cell.numpy(), depth.numpy(), len(where))
     outside = np.nonzero(best < 0)[0]
     if len(outside) and strict:
         first = int(outside[0])
@@ -128,8 +137,14 @@ def _newton(mesh: Mesh, nodes: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
     return X, change < 1e-10
 
 
-def _candidates(mesh: Mesh, nodes: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-    """Pairs of point and cell whose bounding boxes touch, sorted by point and cell."""
+def _steepness(mesh: Mesh, nodes: Tensor, X: Tensor) -> Tensor:
+    """By how much a step in space of length 1 changes reference coordinates at most ``[m]``."""
+    inverse, _ = inverse_and_det(torch.einsum("mka,mkd->mad", nodes, mesh.geometry.gradients(X)))
+    return inverse.square().sum((1, 2)).sqrt()
+
+
+def _candidates(mesh: Mesh, nodes: Tensor, at: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs of point and cell whose bounding boxes touch up to a rounding, sorted by point and cell."""
     from scipy.spatial import cKDTree
 
     low, high = nodes.amin(1).numpy(), nodes.amax(1).numpy()
@@ -140,16 +155,17 @@ def _candidates(mesh: Mesh, nodes: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
     centre = 0.5 * (low + high)
     radius = 0.5 * np.linalg.norm(high - low, axis=1) * (1.0 + 1e-6)
     level = np.frexp(radius)[1]
-    target = cKDTree(at.numpy())
+    target, off = cKDTree(at.numpy()), rounding.numpy()
+    most = float(off.max(initial=0.0)) * at.shape[1]
     found_point: list[npt.NDArray[np.int64]] = []
     found_cell: list[npt.NDArray[np.int64]] = []
     for size in np.unique(level):
         members = np.nonzero(level == size)[0]
         pairs = target.sparse_distance_matrix(
-            cKDTree(centre[members]), float(radius[members].max()), output_type="ndarray"
+            cKDTree(centre[members]), float(radius[members].max()) + most, output_type="ndarray"
         )
         point, cell = pairs["i"].astype(np.int64), members[pairs["j"]]
-        slack = 1e-6 * radius[cell, None]
+        slack = 1e-6 * radius[cell, None] + off[point, None]
         x = at.numpy()[point]
         near = ((x >= low[cell] - slack) & (x <= high[cell] + slack)).all(1)
         found_point.append(point[near])
