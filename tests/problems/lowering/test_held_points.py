@@ -12,9 +12,12 @@ from torch_sla import (
     ElasticityProblem,
     Neumann,
     Parameter,
+    PointLoad,
     PoissonProblem,
     Probe,
     RectangleMesh,
+    Solver,
+    Spring,
     StokesProblem,
     load_problem,
 )
@@ -98,3 +101,20 @@ def test_what_is_no_mesh_point_is_refused() -> None:
         Dirichlet("left", 0.0, at=[(0.0, 0.0, 0.0)])
     with pytest.raises(SpecError, match="exactly one of on"):
         Dirichlet(value=0.0)
+
+
+@pytest.mark.parametrize("end", [0.7, 1 / 3])
+def test_places_on_the_surface_are_found_in_single_precision(end: float) -> None:
+    body = ElasticityProblem(
+        mesh=RectangleMesh(cells=(3, 2), size=(end, end)),
+        model="plane_strain",
+        boundary=[
+            Dirichlet(at=[(0.0, 0.0)], value=0.0),
+            Spring(at=[(end, end), (end, 0.0)], stiffness=1.0),
+            PointLoad(at=[(end, end)], value=[0.1, 0.0]),
+        ],
+        outputs=[Probe("end", at=[(end, end), (end, end / 3)])],
+        solver=Solver(dtype="float32"),
+    )
+    exact = body.updated(solver=Solver()).solve()["end"]
+    torch.testing.assert_close(body.solve()["end"].double(), exact, rtol=1e-4, atol=1e-6)

@@ -119,9 +119,11 @@ def holds(model: Model, node_body: Tensor, cell_body: Tensor) -> Holds:
             nodes = dofs.facet_nodes(model.selections[i].facets)
             place, owner = x[nodes], node_body[nodes]
         else:
-            place = positions(model, at, f"boundary.{i}.at").detach().to(x)
+            # Located before they are widened, which would hide how they were rounded.
+            points = positions(model, at, f"boundary.{i}.at").detach()
             with at_path(f"boundary.{i}.at"):
-                owner = cell_body[locate(model.mesh, place)[0]]
+                owner = cell_body[locate(model.mesh, points)[0]]
+            place = points.to(x)
         rows += [
             Holds(place, partner.expand(len(place), -1), torch.full_like(owner, k), owner)
             for k in directions
