@@ -155,6 +155,25 @@ def test_schema(tmp_path) -> None:
     assert run("schema").stdout == (tmp_path / "s.json").read_text()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-o", "absent/s.json"], "absent/s.json"),
+        (["-o", "."], "directory"),
+        (["s.json"], "-o s.json writes"),
+        (["--check", "-o", "s.json"], "--check writes nothing"),
+    ],
+)
+def test_a_schema_that_cannot_be_written_is_bad_input(
+    arguments: list[str], said: str, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("schema", *arguments)
+    assert done.exit_code == 2
+    assert said in done.output
+    assert not list(tmp_path.iterdir())
+
+
 def test_backends() -> None:
     done = run("backends")
     assert done.exit_code == 0
