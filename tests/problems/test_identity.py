@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from torch_sla import SparseTensor
+from torch_sla import LinearProblem, Parameter, SparseTensor
 from torch_sla.problems.identity import fingerprint
 
 
@@ -48,3 +48,14 @@ def test_values_that_print_alike_are_told_apart() -> None:
     ):
         assert fingerprint({"v": one}) == fingerprint({"v": same})
         assert fingerprint({"v": one}) != fingerprint({"v": different})
+
+
+def test_one_number_has_a_fingerprint_whatever_its_strides() -> None:
+    one = torch.tensor(2.0, dtype=torch.float64)
+    for few in (one.expand(1), one.expand(1, 1), torch.ones(4)[::4], torch.ones(3)[:0]):
+        assert fingerprint({"k": few}) == fingerprint({"k": few.clone().contiguous()})
+    assert fingerprint({"k": np.zeros(0)}) == fingerprint({"k": torch.zeros(0).double()})
+    told = []
+    declared = {"matrix": [[2.0]], "rhs": Parameter("b", shape=(1,))}
+    found = LinearProblem(**declared).solve(b=one.expand(1), progress=told.append).u
+    torch.testing.assert_close(found, one.new_ones(1))

@@ -88,4 +88,5 @@ def _hash(value: Any) -> str:
 def raw_bytes(tensor: Tensor) -> memoryview:
     """Return the raw bytes of a tensor on the CPU, of any dtype."""
     plain = tensor.resolve_conj().resolve_neg().contiguous()
-    return plain.reshape(-1).view(torch.uint8).numpy().data
+    # A tensor of one or no element is contiguous whatever its strides are, which a view does not accept.
+    return plain.as_strided((plain.numel(),), (1,)).view(torch.uint8).numpy().data
