@@ -174,6 +174,18 @@ def test_a_schema_that_cannot_be_written_is_bad_input(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("dtype", [">f8", "longdouble", "i4"])
+def test_arrays_of_other_types_are_numbers(plate: Path, dtype: str, tmp_path) -> None:
+    np.save(tmp_path / "k.npy", np.arange(1, 73).astype(dtype))
+    options = ["--json", "--no-picture", "--no-report", "--param", f"kappa={tmp_path / 'k.npy'}"]
+    done = run("solve", plate, "-o", tmp_path, *options)
+    expected = load_problem(plate).solve(kappa=np.arange(1.0, 73.0))["total"].item()
+    assert json.loads(done.stdout)["outputs"]["total"] == expected
+    np.save(tmp_path / "k.npy", np.zeros(0))
+    done = run("solve", plate, "-o", tmp_path, *options)
+    assert (done.exit_code, "'kappa' has shape (0,)" in done.output) == (2, True)
+
+
 def test_backends() -> None:
     done = run("backends")
     assert done.exit_code == 0

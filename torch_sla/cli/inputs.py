@@ -148,7 +148,6 @@ def read_parameters(given: Sequence[str] | None) -> dict[str, Any]:
 
 
 def _parameter(text: str) -> tuple[str, Any]:
-    import torch
     from pydantic_core import PydanticCustomError
 
     from torch_sla.problems.specs.arrays import load_array
@@ -166,4 +165,4 @@ def _parameter(text: str) -> tuple[str, Any]:
         raise ArgumentError(f"--param {name}: {error.message()}") from None
     if array.dtype.kind not in "fiuc":
         raise ArgumentError(f"--param {name}: {value} holds {array.dtype}; numbers are needed")
-    return name, torch.as_tensor(array.copy())
+    return name, array

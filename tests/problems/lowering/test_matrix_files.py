@@ -134,6 +134,15 @@ def test_imaginary_parts_are_not_dropped(tmp_path) -> None:
             problem.solve(A=given, b=b)
     with pytest.raises(DTypeError, match="'b' is complex"):
         problem.solve(A=A.real, b=b + 1j)
+    with pytest.raises(DTypeError, match="start is complex"):
+        problem.solve(A=A.real, b=b, start=b + 1j)
+
+
+@pytest.mark.parametrize("given", ["b", None, scipy.sparse.eye_array(2)])
+def test_what_is_no_vector_is_refused_by_name(given: object) -> None:
+    problem = LinearProblem(matrix=Parameter("A"), rhs=Parameter("b"))
+    with pytest.raises(DTypeError, match=f"'b' is a {type(given).__name__}; a tensor, an array"):
+        problem.solve(A=torch.eye(2), b=given)
 
 
 def test_files_that_announce_more_than_they_hold(tmp_path) -> None:

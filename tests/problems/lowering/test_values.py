@@ -159,12 +159,71 @@ def test_matrix_parameter() -> None:
         (-torch.ones(32), ArgumentError, r"diffusivity must be positive; it is -1 in cell 0"),
         (torch.zeros(32), ArgumentError, "diffusivity must be positive"),
         (torch.nn.Linear(2, 3), ArgumentError, "'k' has shape"),
+        ([[1.0], [1.0, 2.0]], DTypeError, "'k' cannot be read as an array of numbers"),
+        (["a"], DTypeError, "'k' holds <U1; numbers are needed"),
+        ([None], DTypeError, "'k' holds object"),
+        ([torch.ones((), requires_grad=True)] * 32, GradientError, "'k' is a list .* torch.stack"),
+        (np.ma.masked_less(np.arange(32.0), 1.0), DTypeError, "'k' is masked"),
+        (torch.ones(32).to_sparse(), DTypeError, "'k' is a tensor of layout torch.sparse_coo"),
+        (torch.ones(32, device="meta"), DTypeError, "'k' is a tensor on the meta device"),
     ],
 )
 def test_bad_values(value: object, error: type[Exception], message: str) -> None:
     problem = declare(diffusivity=Parameter("k", on="cells"))
     with pytest.raises(error, match=message):
         problem.solve(k=value)
+
+
+@pytest.mark.parametrize("dtype", [">f8", "<f8", "longdouble", ">i2", "uint64"])
+def test_numbers_of_any_type_are_those_numbers(dtype: str, tmp_path) -> None:
+    numbers = np.arange(1, 33).astype(dtype)
+    np.save(tmp_path / "k.npy", numbers)
+    file = {"file": str(tmp_path / "k.npy")}
+    given = declare(diffusivity=Parameter("k", on="cells"))
+    expected = given.solve(k=torch.arange(1.0, 33.0)).u
+    assert torch.equal(given.solve(k=numbers).u, expected)
+    assert torch.equal(given.solve(k=list(numbers)).u, expected)
+    assert torch.equal(declare(diffusivity=file).solve().u, expected)
+    default = Parameter("k", on="cells", default=file)
+    assert torch.equal(declare(diffusivity=default).solve().u, expected)
+
+
+def test_points_starts_and_states_may_be_arrays() -> None:
+    problem = declare()
+    points = 1.5 * problem.mesh_data().points
+    expected = problem.solve(points=points)
+    u = expected.u
+    for given in (points.numpy(), points.numpy().astype(">f8"), points.tolist()):
+        assert torch.equal(problem.solve(points=given, start=u.numpy()).u, u)
+        assert problem.residual(u.tolist(), points=given).abs().max() < 1e-12
+        assert problem.jacobian(u.numpy(), points=given).shape == (len(u), len(u))
+        assert torch.equal(
+            problem.assemble(points=given).load, problem.assemble(points=points).load
+        )
+    for name in ("points", "start"):
+        with pytest.raises(DTypeError, match=f"{name} is a float; a tensor or an array is needed"):
+            problem.solve(**{name: 1.0})
+    with pytest.raises(DTypeError, match="u is a float"):
+        problem.residual(1.0)
+
+
+def test_states_are_real_where_fields_are_and_of_the_shape_of_the_unknowns() -> None:
+    linear, nonlinear = declare(), declare(diffusivity="1 + u**2")
+    for problem in (linear, nonlinear):
+        u = problem.solve().u
+        for verb in (problem.residual, problem.jacobian, lambda u, p=problem: p.solve(start=u)):
+            with pytest.raises(DTypeError, match=r"(u|start) is complex"):
+                verb(u + 0.1j)
+            with pytest.raises(ArgumentError, match=r"(u|start) has shape \(3,\)"):
+                verb(u[:3])
+    with pytest.raises(
+        ArgumentError, match=r"start has the batch dimensions \[2\], and the solution"
+    ):
+        linear.solve(start=torch.zeros(2, len(u)))
+    many = declare(source=Parameter("f"))
+    f = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    found = many.solve(f=f, start=torch.zeros(2, len(u))).u
+    torch.testing.assert_close(found, many.solve(f=f).u)
 
 
 def test_an_unknown_name() -> None:

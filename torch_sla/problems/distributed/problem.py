@@ -19,9 +19,10 @@ from torch_sla.problems.distributed.outputs import TakenInParts
 from torch_sla.problems.distributed.refusals import refusal
 from torch_sla.problems.distributed.solution import DistributedSolution, SolutionInParts
 from torch_sla.problems.lowering.mesh import build_mesh
+from torch_sla.problems.lowering.parameters import refuse_imaginary
 from torch_sla.problems.lowering.part import PartOfMesh
 from torch_sla.problems.specs.faults import located
-from torch_sla.problems.specs.given import joined
+from torch_sla.problems.specs.given import joined, state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -257,7 +258,8 @@ class DistributedProblem:
             )
         told = progress if self.comm.rank == 0 else None
         with self._located():
-            asked = Asked(points, start, info, throw, told, folder, resume)
+            places, first = state("points", points), state("start", start)
+            asked = Asked(places, first, info, throw, told, folder, resume)
             return self.found(joined(values, named), asked)
 
     def found(self, values: dict[str, Any], asked: Asked) -> SolutionInParts:
@@ -274,6 +276,7 @@ class DistributedProblem:
 
     def _checked(self, start: Tensor) -> Tensor:
         division = self.division
+        refuse_imaginary(start, "start", division.model.field_dtype)
         flat = start.detach().flatten().to(self.device, division.model.field_dtype)
         places = torch.cat([place.flatten() for _, place in division.shown.values()])
         if flat.numel() != len(places):

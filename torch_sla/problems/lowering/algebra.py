@@ -81,7 +81,14 @@ class Algebra(ABC):
             if name in matrices:
                 continue
             if name in free:
-                vectors[name] = self._real(torch.as_tensor(value), repr(name))
+                try:
+                    vector = torch.as_tensor(value)
+                except (TypeError, ValueError, RuntimeError):
+                    raise DTypeError(
+                        f"{name!r} is a {type(value).__name__}; a tensor, an array or, of a matrix, a SparseTensor is "
+                        "needed (SparseTensor.from_scipy)"
+                    ) from None
+                vectors[name] = self._real(vector, repr(name))
             else:
                 rest[name] = value
         missing = [n for n in free if n not in values and self.declared[n].default is None]
@@ -273,7 +280,7 @@ class Linear(Algebra):
             atol=solver.atol,
             maxiter=solver.maxiter,
             adjoint_rtol=solver.adjoint_rtol,
-            x0=None if start is None or columns else start.to(b),
+            x0=None if start is None or columns else self._real(start, "start"),
             info=True,
             throw=throw,
         )

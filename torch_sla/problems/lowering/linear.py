@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torch_sla.errors import ArgumentError
 from torch_sla.linalg import SparseTensor, Structure
 from torch_sla.linalg.solve import solve
 
@@ -145,6 +146,15 @@ def solve_constrained(
     """Solve a linear problem under its conditions, of which ``g`` are the values: ``[*batch, n]`` and the report."""
     constraint = model.compiled.constraint
     constrained, load = constraint.apply(operator.values, operator.load, g)
+    if start is not None:
+        batch = np.broadcast_shapes(constrained.shape[:-1], load.shape[:-1])
+        own = tuple(start.shape[:-1])
+        if len(own) > len(batch) or any(
+            a not in (1, b) for a, b in zip(own[::-1], batch[::-1], strict=False)
+        ):
+            raise ArgumentError(
+                f"start has the batch dimensions {list(own)}, and the solution has {list(batch)}"
+            )
     u_hat, report = model.solved(
         constrained,
         load,

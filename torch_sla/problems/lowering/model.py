@@ -21,6 +21,7 @@ from torch_sla.problems.lowering.motions import loose_motions
 from torch_sla.problems.lowering.newton import solve_nonlinear
 from torch_sla.problems.lowering.operators import Assembled, Operator, decided
 from torch_sla.problems.lowering.outputs import Taken, check_places
+from torch_sla.problems.lowering.parameters import refuse_imaginary
 from torch_sla.problems.lowering.physics import Physics
 from torch_sla.problems.lowering.shapes import Shapes, solve_shapes
 from torch_sla.problems.lowering.superposition import superposed
@@ -203,6 +204,7 @@ class Model(Physics):
     def _flat(self, u: Tensor, name: str) -> Tensor:
         """Accept a vector of unknowns ``[*batch, n]``, or one field ``[*batch, n_nodes, components]``."""
         c, n = self.dofs.components, self.numbering.n
+        refuse_imaginary(u, name, self.field_dtype)
         if c > 1 and u.shape[-2:] == (n // c, c) and len(self.ranks) == 1:
             return u.flatten(-2)
         if u.shape[-1:] != (n,):
@@ -330,8 +332,9 @@ class Model(Physics):
             raise ArgumentError("the problem is nonlinear: its derivative is taken at some u")
         shapes = Shapes(self, values, points)
         states: list[Tensor | None] = [None] * len(shapes.scenes)
-        if self.nonlinear and u is not None:
-            states = [*shapes.apart(self._flat(u, "u").to(self.field_dtype), 1)]
+        flat = None if u is None else self._flat(u, "u").to(self.field_dtype)
+        if self.nonlinear and flat is not None:
+            states = [*shapes.apart(flat, 1)]
         matrix = shapes.joined(shapes.each(self._jacobian, shapes.scenes, states), 1)
         pattern = self.numbering.pattern
         if constrained:

@@ -32,6 +32,7 @@ __all__ = [
     "law_tensors",
     "must_enter",
     "refuse_broken",
+    "refuse_imaginary",
     "require_room",
     "resolve",
     "whole_value",
@@ -194,6 +195,12 @@ def resolve(
 def refuse_broken(x: Tensor, what: str) -> None:
     """Refuse numbers that are NaN or infinite, naming them."""
     require(all_finite(x.detach()), lambda: ArgumentError(f"{what} holds NaN or infinity"))
+
+
+def refuse_imaginary(x: Tensor, what: str, dtype: torch.dtype) -> None:
+    """Refuse complex numbers, naming them, where those of `dtype` are real."""
+    if x.is_complex() and not dtype.is_complex:
+        raise DTypeError(f"{what} is complex, and this problem is real")
 
 
 def require_room(what: str, shape: Sequence[int], dtype: torch.dtype) -> None:

@@ -107,7 +107,7 @@ class Nonlinear(Algebra):
             n = sum(self.sizes)
             if start.shape[-1:] != (n,):
                 raise ArgumentError(f"start has shape {list(start.shape)}; [{n}] is needed")
-            return start.detach().to(device=self.device, dtype=self.dtype)
+            return self._real(start.detach(), "start")
         for i, n in enumerate(self.sizes):
             require_room(f"unknowns.{i}", (n,), self.dtype)
         first = [

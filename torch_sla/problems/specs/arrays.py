@@ -19,7 +19,7 @@ from torch_sla.problems.specs.faults import fault
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
-__all__ = ["Array", "file_digest", "load_array", "numbers"]
+__all__ = ["Array", "file_digest", "load_array", "native", "numbers"]
 
 
 class Array:
@@ -37,7 +37,9 @@ class Array:
     """
 
     def __init__(self, array: npt.ArrayLike) -> None:
-        copied = np.array(array)
+        if np.ma.is_masked(array):
+            raise fault("the array is masked, and a declaration has no gaps: fill them")
+        copied = native(np.array(array))
         if copied.dtype.kind not in "biuf":
             raise fault(f"an array of numbers is needed; received dtype {copied.dtype}")
         if copied.dtype.kind == "f" and not np.isfinite(copied).all():
@@ -103,8 +105,22 @@ class Array:
         )
 
 
+def native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return numbers as torch holds them: bytes in the order of this machine, at most double precision.
+
+    Examples
+    --------
+    >>> native(np.array([1.0], dtype=">f4")).dtype == np.float32
+    True
+    """
+    kind, double = array.dtype.kind, {"f": 8, "c": 16}
+    if array.dtype.itemsize > double.get(kind, array.dtype.itemsize):
+        return array.astype(f"{kind}{double[kind]}")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
 def load_array(path: Path | str, key: str | None) -> npt.NDArray[Any]:
-    """Read numbers from ``.npy``, ``.npz`` or a ``.png`` image; pickled objects are refused.
+    """Read `native` numbers from ``.npy``, ``.npz`` or a ``.png`` image; pickled objects are refused.
 
     Raises
     ------
@@ -117,7 +133,7 @@ def load_array(path: Path | str, key: str | None) -> npt.NDArray[Any]:
     if path.suffix == ".png":
         return _image(path)
     try:
-        return _loaded(path, key)
+        return native(_loaded(path, key))
     except (ValueError, EOFError, OSError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, PydanticCustomError):
             raise

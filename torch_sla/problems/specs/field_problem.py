@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from torch_sla.errors import SpecError
+from torch_sla.errors import DTypeError, SpecError
 from torch_sla.problems.specs.boundary import Boundary
-from torch_sla.problems.specs.given import joined, moving
+from torch_sla.problems.specs.given import joined, state
 from torch_sla.problems.specs.mesh import MeshSpec
 from torch_sla.problems.specs.problem import Problem
 from torch_sla.problems.specs.written import Listed
@@ -74,7 +74,7 @@ class FieldProblem(Problem):
     ) -> Assembled:
         """Return the operators themselves: ``matrix load mass free lift``, differentiable."""
         with self._located() as model:
-            return model.assemble(joined(values, named), points=moving(points))
+            return model.assemble(joined(values, named), points=state("points", points))
 
     def residual(
         self,
@@ -87,9 +87,14 @@ class FieldProblem(Problem):
         **named: Any,
     ) -> Tensor:
         """Return K u − F; in constrained rows u − g, or the reactions where ``constrained=False``."""
+        at = state("u", u)
+        if at is None:
+            raise DTypeError("u is None; a tensor or an array is needed")
         with self._located() as model:
             given = joined(values, named)
-            return model.residual(moving(u), given, points=moving(points), constrained=constrained)
+            return model.residual(
+                at, given, points=state("points", points), constrained=constrained
+            )
 
     def jacobian(
         self,
@@ -104,7 +109,9 @@ class FieldProblem(Problem):
         """Return the derivative of `residual` with respect to u."""
         with self._located() as model:
             given = joined(values, named)
-            return model.jacobian(moving(u), given, points=moving(points), constrained=constrained)
+            return model.jacobian(
+                state("u", u), given, points=state("points", points), constrained=constrained
+            )
 
     def mesh_data(self) -> Mesh:
         """Return the mesh: points ``[n, dim]`` (a copy, yours to change), cells, facets, tags."""

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch_sla.errors import ArgumentError
+import numpy as np
+
+from torch_sla.errors import ArgumentError, DTypeError, GradientError
+from torch_sla.problems.specs.arrays import native
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["joined", "moving"]
+    from torch import Tensor
+
+__all__ = ["joined", "moving", "state"]
 
 
 def joined(values: Mapping[str, Any] | None, named: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,6 +24,8 @@ def joined(values: Mapping[str, Any] | None, named: Mapping[str, Any]) -> dict[s
     ------
     ArgumentError
         If a name is given in both ways.
+    DTypeError
+        If an array or a list does not hold numbers, or a tensor is sparse or has none.
 
     Examples
     --------
@@ -30,7 +37,54 @@ def joined(values: Mapping[str, Any] | None, named: Mapping[str, Any]) -> dict[s
         if name in found:
             raise ArgumentError(f"{name!r} is given twice: in the mapping, and by keyword")
         found[name] = value
-    return {name: moving(value) for name, value in found.items()}
+    return {name: moving(_numbers(repr(name), value)) for name, value in found.items()}
+
+
+def state(name: str, value: Any) -> Tensor | None:
+    """Return points, a start or a state as a tensor, which may be given as an array or a list; None as it is.
+
+    Raises
+    ------
+    DTypeError
+        If it is something else.
+    """
+    import torch
+
+    value = _numbers(name, value)
+    if isinstance(value, np.ndarray):
+        value = torch.as_tensor(value)
+    if value is not None and not isinstance(value, torch.Tensor):
+        raise DTypeError(f"{name} is a {type(value).__name__}; a tensor or an array is needed")
+    found: Tensor | None = moving(value)
+    return found
+
+
+def _numbers(name: str, value: Any) -> Any:
+    """Return arrays and lists as arrays of numbers that torch holds, apart from theirs; anything else as it is."""
+    import torch
+
+    if isinstance(value, torch.Tensor) and (
+        value.layout != torch.strided or value.is_nested or value.is_meta
+    ):
+        what = "on the meta device" if value.is_meta else f"of layout {value.layout}"
+        raise DTypeError(
+            f"{name} is a tensor {what}; a dense one is needed, or SparseTensor.from_torch_sparse of a matrix"
+        )
+    if not isinstance(value, np.ndarray | list | tuple):
+        return value
+    if np.ma.is_masked(value):
+        raise DTypeError(f"{name} is masked, and a gap has no value: fill it")
+    try:
+        array = np.array(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "requires grad" in str(error):
+            raise GradientError(
+                f"{name} is a list of tensors that require grad; torch.stack makes one tensor of them"
+            ) from None
+        raise DTypeError(f"{name} cannot be read as an array of numbers: {error}") from None
+    if array.dtype.kind not in "biufc":
+        raise DTypeError(f"{name} holds {array.dtype}; numbers are needed")
+    return native(array)
 
 
 def moving(value: Any) -> Any:

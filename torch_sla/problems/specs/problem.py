@@ -16,7 +16,7 @@ from torch_sla.problems.files.loader import Document
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.differentiable import Differentiable
 from torch_sla.problems.specs.faults import located
-from torch_sla.problems.specs.given import joined, moving
+from torch_sla.problems.specs.given import joined, state
 from torch_sla.problems.specs.hashing import spec_hash
 from torch_sla.problems.specs.laws import check_laws
 from torch_sla.problems.specs.outputs import Output
@@ -378,7 +378,7 @@ class Problem(Differentiable, Spec):
             options |= {"throw": throw, "folder": folder, "resume": resume, "progress": progress}
             return alone(values, **options, **named)
         with self._located() as model:
-            given, points = joined(values, named), moving(points)
+            given, points = joined(values, named), state("points", points)
             long: dict[str, Any] = {}
             if folder is not None or resume is not None or progress is not None:
                 from torch_sla.problems.analyses.watching import watching
@@ -393,7 +393,7 @@ class Problem(Differentiable, Spec):
                 long = {"watch": watch} if self.goes_on else {"progress": progress}
             before = time.monotonic()
             solution: Solution = model.solve(
-                given, points=points, start=start, info=info, throw=throw, **long
+                given, points=points, start=state("start", start), info=info, throw=throw, **long
             )
             logger.info("solved %s in %.3g s: %s", self.type, time.monotonic() - before, solution)
             return solution
