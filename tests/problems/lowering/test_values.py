@@ -174,6 +174,24 @@ def test_bad_values(value: object, error: type[Exception], message: str) -> None
         problem.solve(k=value)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"on": "cells", "default": "1 + q"}, "default: unknown name 'q'; known here: pi x y z"),
+        ({"on": "cells", "default": "1 + t"}, "default: unknown name 't'"),
+        ({"on": "quadrature", "of": ["u"], "default": "1 + u"}, "default: unknown name 'u'"),
+        ({"on": "cells", "default": "1 + z"}, "the default of 'k': unknown name 'z'"),
+        ({"default": "2*pi"}, "default: one constant has no places"),
+        ({"on": "cells", "shape": (2, 2), "default": "x"}, r"has the shape \[2, 2\]"),
+    ],
+)
+def test_defaults_are_expressions_of_places(options: dict[str, object], said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        declare(diffusivity=Parameter("k", **options)).check()
+    with pytest.raises(SpecError, match=said):
+        declare(diffusivity=Parameter("k", **options)).solve()
+
+
 @pytest.mark.parametrize("dtype", [">f8", "<f8", "longdouble", ">i2", "uint64"])
 def test_numbers_of_any_type_are_those_numbers(dtype: str, tmp_path) -> None:
     numbers = np.arange(1, 33).astype(dtype)

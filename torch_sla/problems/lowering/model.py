@@ -21,7 +21,7 @@ from torch_sla.problems.lowering.motions import loose_motions
 from torch_sla.problems.lowering.newton import solve_nonlinear
 from torch_sla.problems.lowering.operators import Assembled, Operator, decided
 from torch_sla.problems.lowering.outputs import Taken, check_places
-from torch_sla.problems.lowering.parameters import refuse_imaginary
+from torch_sla.problems.lowering.parameters import check_default, refuse_imaginary
 from torch_sla.problems.lowering.physics import Physics
 from torch_sla.problems.lowering.shapes import Shapes, solve_shapes
 from torch_sla.problems.lowering.superposition import superposed
@@ -29,7 +29,7 @@ from torch_sla.problems.lowering.terms import residual, tangent
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.boundary import PointLoad, Spring
 from torch_sla.problems.specs.laws import laws
-from torch_sla.problems.specs.written import FrozenMap
+from torch_sla.problems.specs.written import Formula, FrozenMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -384,6 +384,9 @@ class Model(Physics):
 
     def check_places(self) -> Mesh:
         """Check what `check` does, of a body that need not be held and laws that may use the time."""
+        for name, parameter in self.declared.items():
+            if isinstance(parameter.default, Formula):
+                check_default(name, parameter.default, self.mesh.dim)
         for law in laws(self.spec):
             if isinstance(law.value, FrozenMap):
                 self.tag_entries(tuple(law.value), ".".join(str(part) for part in law.path))

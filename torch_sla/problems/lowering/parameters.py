@@ -15,10 +15,10 @@ from torch_sla.errors import ArgumentError, DTypeError, GradientError
 from torch_sla.linalg.checks import require
 from torch_sla.linalg.factor_cache import memory_share
 from torch_sla.linalg.kernels.detection import all_finite
-from torch_sla.problems.expression import Expression, nearest
+from torch_sla.problems.expression import nearest
 from torch_sla.problems.specs.arrays import numbers
 from torch_sla.problems.specs.python import PythonFunction
-from torch_sla.problems.specs.value import ArrayFile, Parameter
+from torch_sla.problems.specs.value import ArrayFile, Parameter, check_of_places
 from torch_sla.problems.specs.written import Formula
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = [
     "Given",
     "among_others",
     "bound",
+    "check_default",
     "check_names",
     "law_tensors",
     "must_enter",
@@ -290,7 +291,7 @@ def _tensor(
     if isinstance(value, nn.Module | PythonFunction):
         return _called(name, value, parameter, sites)
     if isinstance(value, Formula):
-        return _evaluated(value.expression, sites(name))
+        return _evaluated(name, value, sites(name))
     if isinstance(value, ArrayFile):
         array = torch.as_tensor(numbers(value.file, value.key, name, allow_complex=allow_complex))
         return array if array.is_complex() else array.to(dtype)
@@ -337,10 +338,16 @@ def _called(
     return result
 
 
-def _evaluated(expression: Expression, x: Tensor) -> Tensor:
+def check_default(name: str, formula: Formula, dim: int) -> None:
+    """Check that the default of a parameter is a formula of the coordinates that there are; a `SpecError` if not."""
+    check_of_places(formula, f"the default of {name!r}", "xyz"[:dim])
+
+
+def _evaluated(name: str, formula: Formula, x: Tensor) -> Tensor:
     from torch_sla.problems.lowering.selection import coordinates
 
-    return expression.evaluate(coordinates(x)).tensor.expand(x.shape[:1])
+    check_default(name, formula, x.shape[-1])
+    return formula.expression.evaluate(coordinates(x)).tensor.expand(x.shape[:1])
 
 
 def _fitted(name: str, tensor: Tensor, parameter: Parameter, counts: Mapping[str, int]) -> Tensor:

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from torch_sla.errors import ExpressionError, SpecError
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.faults import fault
 from torch_sla.problems.specs.python import PythonFunction, is_reference
@@ -42,6 +43,7 @@ __all__ = [
     "Place",
     "Table",
     "Value",
+    "check_of_places",
     "leaves",
     "names_of",
 ]
@@ -217,6 +219,38 @@ class Parameter(Spec):
         "transient problem.",
     )
     unit: str | None = Field(default=None, description="Unit, as documentation.")
+
+    @model_validator(mode="after")
+    def _default_of_places(self) -> Self:
+        if isinstance(self.default, Formula):
+            if self.on == "constant":
+                raise SpecError(
+                    "one constant has no places for an expression to be of: give a number",
+                    path="default",
+                )
+            if self.shape:
+                raise SpecError(
+                    f"an expression is one number, and a value here has the shape {list(self.shape)}: give a file",
+                    path="default",
+                )
+            check_of_places(self.default, "default")
+        return self
+
+
+def check_of_places(formula: Formula, path: str, names: str = "xyz") -> None:
+    """Check that a formula is a scalar of the coordinates.
+
+    Raises
+    ------
+    SpecError
+        At the path.
+    """
+    try:
+        rank = formula.expression.check(dict.fromkeys(names, 0))
+    except ExpressionError as error:
+        raise ExpressionError(error.message, path=path) from None
+    if rank:
+        raise SpecError(f"a scalar of {', '.join(names)} is needed", path=path)
 
 
 _TYPES = ("parameter", "file", "table", "grid")

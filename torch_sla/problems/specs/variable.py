@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from torch_sla.errors import ExpressionError, SpecError
+from torch_sla.errors import SpecError
 from torch_sla.problems.design.transforms import TRANSFORMS
 from torch_sla.problems.specs.arrays import Array
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.options import options_of
-from torch_sla.problems.specs.value import Default
+from torch_sla.problems.specs.value import Default, check_of_places
 from torch_sla.problems.specs.written import Formula, Listed, Text, listed
 
 __all__ = ["POINTS", "Effort", "Measured", "Variable"]
@@ -64,12 +64,7 @@ class Variable(Spec):
         low, high = self.bounds or (None, None)
         for path, value in (("bounds.0", low), ("bounds.1", high), ("initial", self.initial)):
             if isinstance(value, Formula):
-                try:
-                    rank = value.expression.check(dict.fromkeys("xyz", 0))
-                except ExpressionError as error:
-                    raise ExpressionError(error.message, path=path) from None
-                if rank:
-                    raise SpecError("a scalar of x, y, z is needed", path=path)
+                check_of_places(value, path)
         return self
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, ExpressionError, SpecError
+from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.problems.design.transforms import Chain, Place
 from torch_sla.problems.lowering.frame import Frame
 from torch_sla.problems.specs.arrays import numbers
-from torch_sla.problems.specs.value import ArrayFile, Parameter
+from torch_sla.problems.specs.value import ArrayFile, Parameter, check_of_places
 from torch_sla.problems.specs.variable import POINTS
 from torch_sla.problems.specs.written import Formula
 
@@ -201,12 +201,12 @@ class Unknowns:
             except (TypeError, ValueError):
                 raise SpecError("a number or a list is needed for a constant", path=path) from None
         if isinstance(value, Formula):
-            try:
-                value.expression.check(dict.fromkeys("xyz"[: frame.mesh.dim], 0))
-            except ExpressionError as error:
-                raise ExpressionError(error.message, path=path) from None
+            check_of_places(value, path, "xyz"[: frame.mesh.dim])
         on: Any = place.on
-        home = Parameter(name, on=on, shape=place.shape, default=value)
+        try:
+            home = Parameter(name, on=on, shape=place.shape, default=value)
+        except SpecError as error:
+            raise SpecError(error.message, path=path) from None
         try:
             found = frame.defaults([name], {name: home})[name]
         except SpecError:
