@@ -42,7 +42,11 @@ def read_problem(
         where, separator, text = setting.partition("=")
         if not separator or not where:
             raise ArgumentError(f"--set {setting!r}: expected PATH=VALUE, as in mesh.cells=[64,64]")
-        _set(document.data, where, parse_value(text))
+        try:
+            value = parse_value(text)
+        except SpecError as error:
+            raise SpecError(f"--set {where}: {error.message}") from None
+        _set(document.data, where, value)
     if device is not None:
         for where in _innermost(document.data):
             _set(document.data, f"{where}solver.device", device)

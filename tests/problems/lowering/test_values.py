@@ -8,6 +8,7 @@ import torch
 
 from torch_sla import (
     Dirichlet,
+    ElasticityProblem,
     Flux,
     HelmholtzProblem,
     Integral,
@@ -172,6 +173,45 @@ def test_bad_values(value: object, error: type[Exception], message: str) -> None
     problem = declare(diffusivity=Parameter("k", on="cells"))
     with pytest.raises(error, match=message):
         problem.solve(k=value)
+
+
+TWO = MeshArrays(
+    points=[[0, 0], [1, 0], [1, 1], [0, 1], [2, 0], [2, 1]],
+    cells=[[0, 1, 2, 3], [1, 4, 5, 2]],
+    cell="quad",
+    cell_tags={"steel": [0], "copper": [1]},
+)
+
+
+@pytest.mark.parametrize(
+    ("on", "tags"), [("steel", ["steel"]), (["steel", "copper"], ["*"]), ("*", ["*"])]
+)
+def test_a_load_on_some_cells(on: str | list[str], tags: list[str]) -> None:
+    body = {
+        "mesh": TWO,
+        "model": "plane_strain",
+        "young_modulus": 1.0,
+        "poisson_ratio": 0.3,
+        "boundary": [Dirichlet("x < 1e-9", [0.0, 0.0])],
+    }
+    rest = [] if tags == ["*"] else ["*"]
+    for value in ([0.0, "-x"], Parameter("g", shape=(2,), default=[0.0, -1.0])):
+        force = dict.fromkeys(tags, value) | dict.fromkeys(rest, (0.0, 0.0))
+        expected = ElasticityProblem(**body, body_force=force).solve().u
+        found = ElasticityProblem(**body, body_force={"value": value, "on": on}).solve().u
+        assert torch.equal(found, expected)
+        assert found.abs().max() > 0
+    expected = declare(
+        mesh=TWO, source=dict.fromkeys(tags, 1.0) | dict.fromkeys(rest, 0.0), boundary=[]
+    )
+    load = declare(mesh=TWO, source={"value": 1.0, "on": on}, boundary=[])
+    assert torch.equal(load.solve().u, expected.solve().u)
+
+
+@pytest.mark.parametrize("on", [[], 5, None, ["steel", 5]])
+def test_a_load_on_no_cells_is_refused(on: object) -> None:
+    with pytest.raises(SpecError, match="source: on: names one cell tag or a list of them"):
+        declare(mesh=TWO, source={"value": 1.0, "on": on})
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,8 @@ def test_pickles() -> None:
         ({"order": "1"}, "order"),
         ({"mesh": {"type": "rectangel", "cells": (2, 2)}}, "did you mean 'rectangle'"),
         ({"boundary": [{"type": "robbin", "on": "left"}]}, "did you mean 'robin'"),
+        ({"diffusivity": {"type": "tabel", "of": "x"}}, "diffusivity: .*did you mean 'table'"),
+        ({"source": {"*": {"type": "gird"}}}, "did you mean 'grid'"),
         ({"boundary": [{"on": "left"}]}, "'type' is required"),
         (
             {"boundary": [{"type": "dirichlet", "on": 7, "value": 0.0}]},

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from torch_sla.errors import ExpressionError, SpecError
+from torch_sla.problems.expression import nearest
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.faults import fault
 from torch_sla.problems.specs.python import PythonFunction, is_reference
@@ -155,7 +156,12 @@ class Grid(Spec):
         return self
 
 
-def _no_tensor(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    kind = value.get("type") if isinstance(value, Mapping) else None
+    if isinstance(kind, str) and kind not in _TYPES:
+        # What has a type is no map over tags, in the JSON Schema neither.
+        known = " ".join(_TYPES)
+        raise fault(f"type: received {kind!r}{nearest(kind, _TYPES)}; one of: {known}")
     if type(value).__module__.startswith("torch") and hasattr(value, "requires_grad"):
         raise fault(
             "a declaration is data and holds no tensor: declare Parameter(...) here and pass the tensor "
@@ -178,7 +184,7 @@ Default: TypeAlias = Annotated[
     | Annotated[Listed[float], Tag("<list>")]
     | Annotated[PythonFunction, Tag("<function>")],
     Discriminator(lambda value: _kind_of_default(value)),
-    BeforeValidator(_no_tensor),
+    BeforeValidator(_plain),
 ]
 
 
@@ -286,8 +292,22 @@ def _somewhere(value: Any) -> Any:
     """Read ``{value: v, on: tag}`` as a map that is zero elsewhere."""
     if isinstance(value, dict) and value.keys() == {"value", "on"}:
         on = value["on"] if isinstance(value["on"], list | tuple) else [value["on"]]
-        return {**{str(tag): value["value"] for tag in on}, "*": 0.0}
+        if not on or not all(isinstance(tag, str) for tag in on):
+            raise fault(f"on: names one cell tag or a list of them; received {value['on']!r}")
+        rest = {} if "*" in on else {"*": _nothing(value["value"])}
+        return {**dict.fromkeys(on, value["value"]), **rest}
     return value
+
+
+def _nothing(value: Any) -> Any:
+    """Return zero in the shape of a value, as far as what is written tells it."""
+    if isinstance(value, list | tuple):
+        return [_nothing(item) for item in value]
+    shape = value.get("shape") if isinstance(value, Mapping) else getattr(value, "shape", ())
+    zero: Any = 0.0
+    for n in reversed(shape if isinstance(shape, list | tuple) else ()):
+        zero = [zero] * n if isinstance(n, int) else zero
+    return zero
 
 
 class _TagMap:
@@ -316,16 +336,16 @@ _LEAVES = "a number, an expression, a parameter, a file, a table, a grid"
 
 # Three levels spelt out instead of a recursion: an entry, a list of entries (vector), a list of lists
 # (matrix), and a map over cell tags of any of those.
-Entry: TypeAlias = Annotated[Leaf, _one_of(_LEAVES), BeforeValidator(_no_tensor)]
+Entry: TypeAlias = Annotated[Leaf, _one_of(_LEAVES), BeforeValidator(_plain)]
 Row: TypeAlias = Annotated[
     Leaf | Annotated[Listed[Entry], Tag("<list>")],
     _one_of(f"{_LEAVES} or a list of those"),
-    BeforeValidator(_no_tensor),
+    BeforeValidator(_plain),
 ]
 TagValue: TypeAlias = Annotated[
     Leaf | Annotated[Listed[Row], Tag("<list>")],
     _one_of(f"{_LEAVES} or a list of those"),
-    BeforeValidator(_no_tensor),
+    BeforeValidator(_plain),
 ]
 Value: TypeAlias = Annotated[
     Leaf
@@ -339,7 +359,7 @@ Value: TypeAlias = Annotated[
         Tag("<map>"),
     ],
     _one_of(f"{_LEAVES}, a list of those, or a map over cell tags"),
-    BeforeValidator(_no_tensor),
+    BeforeValidator(_plain),
 ]
 """A law: number, expression, `Parameter`, array by file, table, grid, list of those, or map over cell tags."""
 
