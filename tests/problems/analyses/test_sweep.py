@@ -86,6 +86,20 @@ def test_tables(tmp_path) -> None:
     assert json.loads((tmp_path / "cases.json").read_text())["table"] == s.table
 
 
+def test_outputs_called_like_other_columns_are_in_tables_too(tmp_path) -> None:
+    inner = rod().updated(capacity=1.0, outputs=[Integral("f", "u"), Integral("t", "u**2")])
+    s = SweepProblem(of=inner, cases={"f": [1.0, 2.0]}).solve()
+    assert [row["f"] for row in s.table] == [1.0, 2.0]
+    assert [row["f (output)"] for row in s.table] == s["f"].tolist()
+    march = TransientProblem(of=inner, end=1.0, steps=2).solve()
+    march.save(tmp_path / "run.csv")
+    with (tmp_path / "run.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["t"]) for row in rows] == [0.0, 0.5, 1.0]
+    assert [float(row["t (output)"]) for row in rows] == march["t"].tolist()
+    assert [float(row["f"]) for row in rows] == march["f"].tolist()
+
+
 def test_tables_have_the_cases_as_they_were_given(tmp_path) -> None:
     s = SweepProblem(of=rod(), cases={"f": [0.1, 1, 1e-300]}).solve()
     assert [row["f"] for row in s.table] == [0.1, 1.0, 1e-300]

@@ -23,14 +23,21 @@ __all__ = ["completed", "numbers", "write_table"]
 def completed(
     rows: list[dict[str, float]], problem: Problem, outputs: Mapping[str, Tensor]
 ) -> list[dict[str, float]]:
-    """Add to each row its numbers of the outputs ``[rows, ...]``, but for fields, which are for viewers."""
+    """Add to each row its numbers of the outputs ``[rows, ...]``, but for fields, which are for viewers.
+
+    One that is called like a column that is there, as the time or a parameter of the cases, is told apart.
+    """
     fields = fields_of(problem)
     for name, value in outputs.items():
         if name in fields:
             continue
         for row, own in zip(rows, value.detach().cpu(), strict=True):
-            row.update(numbers(name, own))
+            row.update({_apart(key, row): x for key, x in numbers(name, own).items()})
     return rows
+
+
+def _apart(name: str, row: Mapping[str, float]) -> str:
+    return name if name not in row else _apart(f"{name} (output)", row)
 
 
 def fields_of(problem: Problem) -> set[str]:
