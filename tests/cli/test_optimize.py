@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from tests.helpers.designs import conductivity, loads, rod
 from tests.helpers.shell import run
-from torch_sla import LBFGS, load_problem
+from torch_sla import (
+    LBFGS,
+    Dirichlet,
+    EigenProblem,
+    Parameter,
+    PoissonProblem,
+    RectangleMesh,
+    load_problem,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,3 +121,26 @@ def test_set_an_option_of_the_optimizer(file: Path, tmp_path) -> None:
         assert json.loads(done.stdout)["search"]["iterations"] == 2
     done = run("optimize", file, "-o", tmp_path / "wrong", "--set", "optimizer.memry=2")
     assert done.exit_code == 2
+
+
+def test_what_nothing_depends_on_is_left_out_of_the_test_of_gradients(tmp_path) -> None:
+    problem = PoissonProblem(
+        mesh=RectangleMesh(cells=(3, 3)),
+        capacity=Parameter("c", default=2.0),
+        source=Parameter("f", default=1.0),
+        parameters=[Parameter("idle", default=1.0)],
+        boundary=[Dirichlet("left", 0.0)],
+    )
+    problem.to_yaml(tmp_path / "plain.yaml")
+    EigenProblem(of=problem, k=2).to_yaml(tmp_path / "modes.yaml")
+    for name, idle, tested in (("plain", ("c", "idle"), "f"), ("modes", ("f", "idle"), "c")):
+        done = run("check-gradients", tmp_path / f"{name}.yaml")
+        assert done.exit_code == 0, done.output
+        for other in idle:
+            assert f"{other} is left out" in done.output
+        assert f"\n{tested} " in done.output
+    done = run("check-gradients", tmp_path / "plain.yaml", "--param", "idle=2.0")
+    assert (done.exit_code, "'idle' requires grad" in done.output) == (2, True)
+    np.save(tmp_path / "f.npy", np.array(3))
+    done = run("check-gradients", tmp_path / "plain.yaml", "--param", f"f={tmp_path / 'f.npy'}")
+    assert done.exit_code == 0, done.output

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,17 +16,19 @@ if TYPE_CHECKING:
     from torch_sla.problems.solution import Solution
     from torch_sla.problems.specs.problem import Problem
 
-__all__ = ["Output", "filled", "leaves_of", "scalar", "solved", "value_and_grad"]
+__all__ = ["Output", "filled", "leaves_of", "reaching", "scalar", "solved", "value_and_grad"]
 
 Output = str | Callable[["Solution"], Tensor]
 
 
 def leaves_of(values: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return fresh leaves that require grad, one per number or tensor."""
+    """Return fresh leaves that require grad, one per number, array or tensor."""
     found = {}
     for name, value in values.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = torch.tensor(float(value), dtype=torch.float64)
+        if isinstance(value, np.ndarray) and value.dtype.kind in "iuf":
+            value = torch.as_tensor(value, dtype=None if value.dtype.kind == "f" else torch.float64)
         if not isinstance(value, Tensor) or not value.is_floating_point():
             raise ArgumentError(
                 f"{name!r} is a {type(value).__name__}; derivatives are taken with respect to numbers and floating "
@@ -40,6 +43,27 @@ def solved(problem: Problem, values: Mapping[str, Tensor]) -> Solution:
     given = dict(values)
     points = given.pop("points", None)
     return problem.solve(given, points=points)
+
+
+def reaching(problem: Problem, values: Mapping[str, Any]) -> set[str]:
+    """Return the names among numbers and tensors on which, by structure, the fields or an output depend."""
+    from torch_sla.problems.lowering.parameters import among_others
+
+    leaves = leaves_of(values)
+    with torch.enable_grad(), among_others():
+        solution = solved(problem, leaves)
+    names = {id(leaf): name for name, leaf in leaves.items()}
+    ways = [x.grad_fn for x in (*solution.fields.values(), *solution.outputs.values())]
+    seen, found = set(ways), set[str]()
+    while ways:
+        way = ways.pop()
+        if way is None:
+            continue
+        found |= {names[i] for i in (id(getattr(way, "variable", None)),) if i in names}
+        new = {further for further, _ in way.next_functions} - seen
+        seen |= new
+        ways.extend(new)
+    return found
 
 
 def scalar(solution: Solution, output: Output) -> Tensor:
