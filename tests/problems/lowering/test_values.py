@@ -284,6 +284,13 @@ def test_states_are_real_where_fields_are_and_of_the_shape_of_the_unknowns() -> 
     torch.testing.assert_close(found, many.solve(f=f).u)
 
 
+def test_values_are_given_by_name() -> None:
+    problem = declare(diffusivity=Parameter("k", on="cells", default=1.0))
+    for value in (torch.ones(32), 2.0, [("k", 2.0)]):
+        with pytest.raises(ArgumentError, match=f"by name.*received a {type(value).__name__}"):
+            problem.solve(value)
+
+
 def test_an_unknown_name() -> None:
     problem = declare(diffusivity=Parameter("kappa", default=1.0))
     with pytest.raises(ArgumentError, match=r"'kapa' .* \(did you mean 'kappa'\?\)"):

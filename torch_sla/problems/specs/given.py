@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +11,6 @@ from torch_sla.errors import ArgumentError, DTypeError, GradientError
 from torch_sla.problems.specs.arrays import native
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
 __all__ = ["joined", "moving", "state"]
@@ -23,7 +22,7 @@ def joined(values: Mapping[str, Any] | None, named: Mapping[str, Any]) -> dict[s
     Raises
     ------
     ArgumentError
-        If a name is given in both ways.
+        If a name is given in both ways, or what should be a mapping is a value.
     DTypeError
         If an array or a list does not hold numbers, or a tensor is sparse or has none.
 
@@ -32,6 +31,11 @@ def joined(values: Mapping[str, Any] | None, named: Mapping[str, Any]) -> dict[s
     >>> joined({"kappa-1": 2.0}, {"f": 1.0})
     {'kappa-1': 2.0, 'f': 1.0}
     """
+    if values is not None and not isinstance(values, Mapping):
+        raise ArgumentError(
+            "values are given by name, as in solve(kappa=k) or solve({'kappa': k}); received a "
+            f"{type(values).__name__}"
+        )
     found = dict(values or {})
     for name, value in named.items():
         if name in found:
