@@ -73,6 +73,7 @@ def optimize(
             trust=trust,
             pictures=pictures,
             as_json=as_json,
+            verbose=verbose,
             show=lambda found, written: _show(found, written, as_json=as_json),
         )
         return

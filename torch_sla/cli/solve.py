@@ -77,6 +77,7 @@ def solve(
             trust=trust,
             as_json=as_json,
             resume=resume,
+            verbose=verbose,
         )
         return
     from torch_sla.problems.checkpoint import forget

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from torch_sla.cli.console import FAILED, err, exit_codes, outputs_table, show, working
-from torch_sla.cli.inputs import read_parameters, read_problem, refuse_design, require_design
+from torch_sla.cli.console import FAILED, err, exit_codes, logs, outputs_table, show, working
+from torch_sla.cli.inputs import (
+    check_folder,
+    read_parameters,
+    read_problem,
+    refuse_design,
+    require_design,
+)
 from torch_sla.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -37,6 +43,7 @@ def solve_together(
     trust: bool,
     as_json: bool,
     resume: bool,
+    verbose: int,
 ) -> None:
     """Solve with all processes; the first one speaks, each writes its part."""
     from torch_sla.linalg.distributed.launch import launched
@@ -47,8 +54,10 @@ def solve_together(
 
     names = ["reading", "cutting", "solving", "writing"]
     with exit_codes(), launched(device or "auto", timeout) as ranks:
-        with working(names, quiet=as_json or not ranks.first) as work:
+        quiet = as_json or not ranks.first
+        with logs(verbose if ranks.first else 0), working(names, quiet=quiet) as work:
             work.advance()
+            check_folder(output)
             problem = read_problem(file, settings, trust=trust)
             refuse_design(problem, file)
             given = read_parameters(parameters)
@@ -89,6 +98,7 @@ def optimize_together(
     trust: bool,
     pictures: int,
     as_json: bool,
+    verbose: int,
     show: Callable[[Any, list[Path]], None],
 ) -> None:
     """Search with all processes; the first one keeps the run and speaks.
@@ -102,12 +112,14 @@ def optimize_together(
     from torch_sla.problems.distributed.problem import distribute
 
     with exit_codes(), launched(device or "auto", timeout) as ranks:
+        check_folder(folder)
         problem = require_design(read_problem(file, settings, trust=trust), file)
         given = read_parameters(parameters)
         # The first process looks: on another machine the folder may not be there at all.
         where = going_on(folder, resume=resume, held=folder.is_dir(), said=ranks.first)
         shared = distribute(problem, device=ranks.device)
-        with working(["searching"], quiet=as_json or not ranks.first) as work:
+        quiet = as_json or not ranks.first
+        with logs(verbose if ranks.first else 0), working(["searching"], quiet=quiet) as work:
             work.advance()
             found = shared.solve(given, **where, pictures=pictures, progress=work.tell)
         written: list[Path] = []

@@ -65,6 +65,17 @@ def test_one_error_for_all(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.pvtu"))
 
 
+def test_it_tells_what_is_solved_and_where_nothing_can_be_written(tmp_path: Path) -> None:
+    command = ("-m", "torch_sla.cli", "solve", str(EXAMPLES / "distributed_problem.yaml"), "-v")
+    done = torchrun(*command, "-o", str(tmp_path), ranks=2)
+    assert done.returncode == 0, done.stderr
+    assert " ".join(done.stderr.split()).count("solved poisson in parts") == 1
+    done = torchrun(*command, "-o", str(tmp_path / "distributed_problem.json" / "out"), ranks=2)
+    assert done.returncode != 0
+    assert "distributed_problem.json is a file; name a folder" in done.stderr.replace("\n", "")
+    assert "solved poisson" not in " ".join(done.stderr.split())
+
+
 def test_a_sweep(tmp_path: Path) -> None:
     file = str(EXAMPLES / "distributed_sweep.yaml")
     done = torchrun("-m", "torch_sla.cli", "solve", file, "-o", str(tmp_path), "--json", ranks=2)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import time
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from torch_sla.problems.specs.problem import Problem
 
 __all__ = ["Asked", "DistributedProblem", "distribute", "shared_problem"]
+
+logger = logging.getLogger(__name__)
 
 
 def distribute(
@@ -260,7 +264,10 @@ class DistributedProblem:
         with self._located():
             places, first = state("points", points), state("start", start)
             asked = Asked(places, first, info, throw, told, folder, resume)
-            return self.found(joined(values, named), asked)
+            before = time.monotonic()
+            found = self.found(joined(values, named), asked)
+            logger.info("solved %s in parts in %.3g s", self.spec.type, time.monotonic() - before)
+            return found
 
     def found(self, values: dict[str, Any], asked: Asked) -> SolutionInParts:
         """Solve for values; what `solve` does, of this kind of problem."""
