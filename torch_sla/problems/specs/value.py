@@ -292,10 +292,12 @@ def _somewhere(value: Any) -> Any:
     """Read ``{value: v, on: tag}`` as a map that is zero elsewhere."""
     if isinstance(value, dict) and value.keys() == {"value", "on"}:
         on = value["on"] if isinstance(value["on"], list | tuple) else [value["on"]]
-        if not on or not all(isinstance(tag, str) for tag in on):
+        if not on or not all(
+            isinstance(tag, str | int) and not isinstance(tag, bool) for tag in on
+        ):
             raise fault(f"on: names one cell tag or a list of them; received {value['on']!r}")
         rest = {} if "*" in on else {"*": _nothing(value["value"])}
-        return {**dict.fromkeys(on, value["value"]), **rest}
+        return {**{str(tag): value["value"] for tag in on}, **rest}
     return value
 
 
