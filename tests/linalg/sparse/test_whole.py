@@ -64,3 +64,13 @@ def test_matrices_are_written_whole(tmp_path, suffix: str, monkeypatch) -> None:
     assert path.read_bytes() == before
     assert torch.equal(load_sparse(path).to_dense(), A.to_dense())
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_who_writes_the_same_file_at_the_same_time_is_not_in_the_way(tmp_path) -> None:
+    path = tmp_path / "a.txt"
+    with whole(path) as one, whole(path) as other:
+        assert one != other
+        one.write_text("one")
+        other.write_text("other")
+    assert path.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [path]

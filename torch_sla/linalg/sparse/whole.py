@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["whole"]
+
+_turns = itertools.count()
 
 
 @contextmanager
@@ -34,7 +37,8 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     ('all of it', True)
     """
     final = Path(os.path.realpath(path))
-    beside = final.with_name(f".{final.stem}.{os.getpid()}{final.suffix}")
+    # Nobody else's: another process, or thread, may write the same file.
+    beside = final.with_name(f".{final.stem}.{os.getpid()}-{next(_turns)}{final.suffix}")
     try:
         yield beside
         beside.replace(final)
