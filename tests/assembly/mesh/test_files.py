@@ -152,3 +152,13 @@ def test_a_missing_reader_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(meshio, "read", lacking)
     with pytest.raises(MeshError, match=r"meshio needs h5py to read \.vtu files; install it"):
         fem.read_mesh(tmp_path / "m.vtu")
+
+
+def test_a_file_on_which_the_reader_fails_is_named(tmp_path) -> None:
+    triangle = [("triangle", np.array([[0, 1, 2]]))]
+    points = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    whole, half = tmp_path / "whole.vtk", tmp_path / "half.vtk"
+    meshio.write(whole, meshio.Mesh(points, triangle), binary=True)
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(MeshError, match=r"meshio cannot read .*half.vtk"):
+        fem.read_mesh(half)

@@ -193,7 +193,10 @@ def _meshio_read(path: Path) -> meshio.Mesh:
         raise MeshError(
             f"path: meshio needs {error.name} to read {path.suffix} files; install it (pip install {error.name})"
         ) from error
-    except (meshio.ReadError, SystemExit, ValueError, KeyError, IndexError, OSError) as error:
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # its readers fail on a bad file in whatever way they come to
         detail = said.getvalue().strip() or str(error) or type(error).__name__
         raise MeshError(f"path: meshio cannot read {path}: {detail}") from error
 
