@@ -432,3 +432,23 @@ def test_what_fails_on_the_way_is_told() -> None:
         cooling(adaptive=Adaptive(rtol=1e-9, halvings=3)).solve()
     with pytest.raises(SpecError, match=r"adaptive.*bound by what is stable"):
         TransientProblem(of=bar(), end=1.0, steps=9, scheme="explicit", adaptive=Adaptive())
+
+
+@pytest.mark.parametrize("scheme", ["backward_euler", "crank_nicolson", "bdf2"])
+def test_what_fails_between_equal_steps_ends_at_the_last_of_them(scheme: str) -> None:
+    side = "where(t < 0.35, 0, 1e3*(t - 0.35)*sin(200*t))"
+    wall = rod(source=1.0, boundary=[Dirichlet("left", side)], outputs=[Integral("m", "u**2")])
+    problem = TransientProblem(
+        of=wall, end=1.0, steps=4, scheme=scheme, adaptive=Adaptive(halvings=7), save=["u"]
+    )
+    k = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    s = problem.solve(k=k, throw=False)
+    assert s.info.result is Result.STEP
+    assert s.times.tolist() == [0.0, 0.25]
+    assert s.step_times[-1] == 0.25
+    assert "failed after t = 0.25" in " ".join(s.info.notes)
+    assert torch.equal(s.history["u"][-1], s.u)
+    (slope,) = torch.autograd.grad(s.u.square().sum(), k)
+    early = problem.updated(end=0.25, steps=1).solve(k=k)
+    assert torch.equal(s.step_times, early.step_times)
+    assert torch.allclose(slope, torch.autograd.grad(early.u.square().sum(), k)[0], rtol=1e-9)

@@ -57,3 +57,7 @@ class Kept:
         if len(self.states) > self._most:
             self._stride *= 2
             self.states = {k: s for k, s in self.states.items() if k % self._stride == 0}
+
+    def end(self, i: int) -> None:
+        """Let go of the states after that before step i."""
+        self.states = {k: s for k, s in self.states.items() if k <= i}

@@ -116,12 +116,16 @@ class March:
                 course.notes.append(_stopped(intervals[first - 1].end))
         self.names = list(records)
         for j in range(first, len(intervals) if not stopped else first):
+            taken = len(course.steps)
             try:
                 state = stepper.through(grid, self.scheme, j, state, course.steps, self.kept)
             except SolveError as error:
                 course.failure = error
                 if self._throw:
                     raise
+                # Shorter steps may have gone well before; what is told ends where all of an interval did.
+                del course.steps[taken:]
+                self.kept.end(taken)
                 break
             if stepper.rows[j + 1] is not None:
                 row = self.record(grid, intervals[j].end, state, False)
