@@ -6,6 +6,7 @@ import ctypes
 import gc
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -213,6 +214,31 @@ def test_time_enters_by_laws_tables_and_values() -> None:
     assert torch.allclose(batch["end"][1], 2 * law["end"], atol=1e-13)
     with pytest.raises(ArgumentError, match=r"'f' has shape \(7,\); expected \[\*batch, 9\]"):
         answer(Parameter("f", time="steps"), f=series[:7])
+
+
+def test_defaults_hold_at_all_times_or_have_one_value_for_each(tmp_path) -> None:
+    each = torch.linspace(0.0, 1.0, 5, dtype=torch.float64)
+    np.savez(tmp_path / "each.npz", f=each.numpy())
+    problem = PoissonProblem(
+        mesh=IntervalMesh(cells=3),
+        source="f*(v[0] + v[1]*x)",
+        parameters=[
+            Parameter("f", time="steps", default={"file": str(tmp_path / "each.npz"), "key": "f"}),
+            Parameter("v", time="steps", shape=(2,), default=[1.0, 2.0]),
+        ],
+        boundary=[Dirichlet("left", 0.0)],
+    )
+    march = TransientProblem(of=problem, end=2.0, steps=4)
+    v = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    found = march.solve().u
+    assert torch.equal(found, march.solve(f=each, v=v.expand(5, 2)).u)
+    assert torch.equal(found, march.solve(v=v).u)
+    module = march.module(trainable=["f", "v"])
+    assert {n: tuple(p.shape) for n, p in module.named_parameters()} == {
+        "trained.f": (5,),
+        "trained.v": (5, 2),
+    }
+    assert torch.equal(found, module().u)
 
 
 def test_supports_bear_the_inertia() -> None:

@@ -15,6 +15,7 @@ from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.analyses.parts import Parts
 from torch_sla.problems.analyses.table import completed, fields_of, numbers, write_table
 from torch_sla.problems.results import Drawn, Named
+from torch_sla.problems.specs.of import times_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -119,7 +120,7 @@ class Sweep(Analysis):
             shape = tuple(parameter.shape)
             column = torch.tensor([case[name] for case in every], dtype=self.dtype)
             value = column if column.ndim == 1 + len(shape) else column[(..., *[None] * len(shape))]
-            home = [getattr(self.spec.of, "steps", 0) + 1] if parameter.time is not None else []
+            home = [times_in(self.spec.of)] if parameter.time is not None else []
             if parameter.on != "constant":
                 home.append(self.counts[parameter.on])
             lifted = value.reshape(len(every), *[1] * len(home), *value.shape[1:])

@@ -198,8 +198,8 @@ class Transient(Analysis):
             if isinstance(value, ArrayFile):
                 value = numbers(value.file, value.key, name)
             tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
-            if not tensor.ndim:
-                continue
+            if tuple(tensor.shape) in ((), tuple(parameter.shape)):
+                continue  # the same at all times
             home = [] if parameter.on == "constant" else [self.counts[parameter.on]]
             wanted = (self.spec.steps + 1, *home, *parameter.shape)
             if tuple(tensor.shape[-len(wanted) :]) != wanted:
@@ -221,7 +221,9 @@ class Transient(Analysis):
         """Return the default values of some parameters, one per site and time."""
         found = super().defaults(names, declared)
         for name, value in found.items():
-            if self.declared[name].time is not None:
+            parameter = self.declared[name]
+            own = len(parameter.shape) + (parameter.on != "constant")
+            if parameter.time is not None and value.ndim == own:  # files may have one for each time
                 found[name] = value.expand(self.spec.steps + 1, *value.shape)
         return found
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.specs.field_problem import FieldProblem
 
-__all__ = ["Physics", "any_of", "innermost"]
+__all__ = ["Physics", "any_of", "innermost", "times_in"]
 
 
 def any_of(kinds: tuple[str, ...]) -> Any:
@@ -47,3 +47,10 @@ def innermost(problem: Problem) -> Problem:
     while problem.inner is not None:
         problem = problem.inner
     return problem
+
+
+def times_in(problem: Problem) -> int:
+    """Return how many times a value with one entry for each has, in a march or in cases of one."""
+    while problem.inner is not None and not hasattr(problem, "steps"):
+        problem = problem.inner
+    return int(getattr(problem, "steps", 0)) + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from torch_sla import (
     DesignProblem,
@@ -11,6 +12,8 @@ from torch_sla import (
     IntervalMesh,
     Parameter,
     PoissonProblem,
+    SweepProblem,
+    TransientProblem,
     Variable,
 )
 from torch_sla.errors import SpecError
@@ -46,3 +49,29 @@ def test_expressions_see_the_coordinates_of_the_mesh(field: str) -> None:
     with pytest.raises(SpecError, match="unknown name 'y'") as caught:
         rod(**given).oracle()
     assert caught.value.path.startswith(f"variables.0.{field}")
+
+
+def test_values_at_times_start_from_one_for_all_of_them() -> None:
+    problem = PoissonProblem(
+        mesh=IntervalMesh(cells=4),
+        source="q*v[0]*x",
+        parameters=[
+            Parameter("q", default=1.0),
+            Parameter("v", time="steps", shape=(2,), default=[1.0, 2.0]),
+        ],
+        boundary=[Dirichlet("left", "v[1]*t")],
+    )
+    march = TransientProblem(of=problem, end=1.0, steps=2)
+    for of in (march, SweepProblem(of=march, cases={"q": [1.0, 2.0]})):
+        search = DesignProblem(
+            of=of,
+            variables=[Variable("v", bounds=([0.0, -5.0], 9.0))],
+            objective="sum((u - 1)**2)",
+        )
+        oracle = search.oracle()
+        assert oracle.start.tolist() == [1.0, 2.0] * 3
+        assert oracle.lower.tolist() == [0.0, -5.0] * 3
+        x, way, h = oracle.start, torch.linspace(-1, 1, 6, dtype=torch.float64), 1e-5
+        rise = oracle.value_and_grad(x + h * way).value - oracle.value_and_grad(x - h * way).value
+        slope = float(oracle.value_and_grad(x).gradient @ way)
+        assert abs(rise / (2 * h) - slope) < 1e-8 * abs(slope)

@@ -13,6 +13,7 @@ from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.problems.design.transforms import Chain, Place
 from torch_sla.problems.lowering.frame import Frame
 from torch_sla.problems.specs.arrays import numbers
+from torch_sla.problems.specs.of import times_in
 from torch_sla.problems.specs.value import ArrayFile, Parameter, check_of_places
 from torch_sla.problems.specs.variable import POINTS
 from torch_sla.problems.specs.written import Formula
@@ -99,7 +100,7 @@ class Unknowns:
                     f"{name!r} has a value for each time and each of the {parameter.on}; a variable has one of both",
                     path=path,
                 )
-            return Place("constant", mesh, (model.spec.steps + 1, *shape))
+            return Place("constant", mesh, (times_in(model.spec), *shape))
         if parameter.on == "constant" or mesh is None:
             return Place("constant", mesh, shape)
         return Place(parameter.on, mesh, shape, sites=model.sites(name).detach().cpu().double())
@@ -197,9 +198,11 @@ class Unknowns:
             if isinstance(value, ArrayFile):
                 value = numbers(value.file, value.key, path)
             try:
-                return torch.as_tensor(np.array(value), dtype=torch.float64)
+                found = torch.as_tensor(np.array(value), dtype=torch.float64)
             except (TypeError, ValueError):
                 raise SpecError("a number or a list is needed for a constant", path=path) from None
+            timed = model.declared[name].time is not None and found.shape == place.shape[1:]
+            return found.expand(place.shape) if timed else found
         if isinstance(value, Formula):
             check_of_places(value, path, "xyz"[: frame.mesh.dim])
         on: Any = place.on
