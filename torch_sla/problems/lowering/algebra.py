@@ -267,10 +267,14 @@ class Linear(Algebra):
     ) -> tuple[dict[str, Tensor], SolveInfo, torch.device]:
         """Solve the system; a batch of right-hand sides shares one factor."""
         A, b, home = self._system(values)
-        batch, n = tuple(b.shape[:-1]), b.shape[-1]
+        # The matrix takes as many dimensions in front as it has itself; further ones are columns to it.
+        own, batch = len(A.batch_shape), tuple(b.shape[:-1])
+        if batch and len(batch) < own:
+            b = b.reshape(*[1] * (own - len(batch)), *b.shape)
+        more = batch[: max(len(batch) - own, 0)]
+        columns = len(more) > 0
+        rhs = b.flatten(0, len(more) - 1).movedim(0, -1) if columns else b
         solver = self.spec.solver
-        columns = not A.is_batched and len(batch) > 0
-        rhs = b.reshape(-1, n).T if columns else b
         x, info = A.solve(
             rhs,
             backend=solver.backend,
@@ -284,7 +288,9 @@ class Linear(Algebra):
             info=True,
             throw=throw,
         )
-        return {"x": x.T.reshape(*batch, n) if columns else x}, info, home
+        if columns:
+            x = x.movedim(-1, 0).reshape(*more, *x.shape[:-1])
+        return {"x": x}, info, home
 
     def describe(self, values: Mapping[str, Any]) -> list[str]:
         """Return the plan, where the matrix is known."""
