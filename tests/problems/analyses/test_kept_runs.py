@@ -23,6 +23,7 @@ from torch_sla import (
     Flux,
     HyperelasticityProblem,
     IntervalMesh,
+    Maximum,
     Neumann,
     Parameter,
     PoissonProblem,
@@ -32,7 +33,7 @@ from torch_sla import (
     SweepProblem,
     TransientProblem,
 )
-from torch_sla.errors import ArgumentError
+from torch_sla.errors import ArgumentError, SolveError
 from torch_sla.problems.analyses import sweep as sweeps
 
 if TYPE_CHECKING:
@@ -102,6 +103,38 @@ def test_parts_of_a_sweep_are_the_whole_to_rounding(tmp_path) -> None:
     parts.save(tmp_path / "all.npz")
     parts.save(tmp_path / "all.csv")
     parts.report(tmp_path / "all.html")
+
+
+def heated(source: object, **more: object) -> TransientProblem:
+    rod = PoissonProblem(
+        mesh=IntervalMesh(cells=4),
+        capacity=1.0,
+        source=source,
+        parameters=[Parameter("f", default=1.0)],
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Maximum("most", "u")],
+    )
+    return TransientProblem(of=rod, end=2.0, steps=20, **more)
+
+
+@pytest.mark.usefixtures("by_twos")
+def test_marches_that_an_event_stops_end_together(tmp_path) -> None:
+    """Parts of other lengths ended in a message of torch, when all work was done."""
+    march = heated("f", events=[Event("hot", of="most", level=0.1, stop=True)])
+    sweep = SweepProblem(of=march, cases={"f": [8.0, 4.0, 2.0, 1.0, 0.5]})
+    at_once, kept = sweep.solve(), sweep.solve(folder=tmp_path / "run")
+    assert at_once["most"].shape[1] < 21
+    assert torch.isfinite(at_once["hot"]).all()
+    for name, value in at_once.outputs.items():
+        assert torch.allclose(value, kept[name], rtol=1e-12), name
+
+
+@pytest.mark.usefixtures("by_twos")
+def test_a_march_that_fails_before_others_is_named(tmp_path) -> None:
+    sweep = SweepProblem(of=heated("f*exp(u)"), cases={"f": [0.1, 0.2, 0.1, 5.0, 0.1]})
+    assert not sweep.solve(throw=False).info.converged
+    with pytest.raises(SolveError, match=r"cases 2 to 3 end at another time.*failed after t = "):
+        sweep.solve(folder=tmp_path / "run", throw=False)
 
 
 @pytest.mark.usefixtures("by_twos")

@@ -88,6 +88,15 @@ class Parts:
         """What is worth watching."""
         return {"residual": self.info.residual}
 
+    def fits(self, more: Parts) -> bool:
+        """Whether more cases are of the same shapes: marches may end early, some before others."""
+        axis = len(self.batch)
+        pairs = ((self.fields, more.fields), (self.outputs, more.outputs))
+        return all(
+            a.keys() == b.keys() and all(a[n].shape[axis:] == b[n].shape[axis:] for n in a)
+            for a, b in pairs
+        )
+
     def joined(self, more: Parts) -> Parts:
         """Put more cases behind these."""
         axis = len(self.batch) - 1

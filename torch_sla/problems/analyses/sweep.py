@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError
+from torch_sla.errors import ArgumentError, SolveError
 from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.analyses.parts import Parts
 from torch_sla.problems.analyses.table import completed, fields_of, numbers, write_table
@@ -75,6 +75,8 @@ class Sweep(Analysis):
             while done < count:
                 high = min(done + width, count)
                 more = Parts.of(part(done, high), high - done)
+                if parts is not None and not parts.fits(more):
+                    raise _uneven(parts, more, done, high)
                 parts = more if parts is None else parts.joined(more)
                 done = high
                 watch.after(
@@ -87,6 +89,8 @@ class Sweep(Analysis):
     @property
     def _width(self) -> int:
         """How many cases are one part: small problems many at once; the same in every run."""
+        if any(event.stop for event in getattr(self.spec.of, "events", ())):
+            return len(self.spec.every)  # all cases end when the last one has it behind
         numbering = getattr(getattr(self.model, "model", self.model), "numbering", None)
         if numbering is None:
             return _MOST
@@ -229,6 +233,16 @@ class SweepSolution(Drawn, Named):
 
     def __repr__(self) -> str:
         return f"SweepSolution({len(self.cases)} cases, {self.info.backend} {self.info.method})"
+
+
+def _uneven(parts: Parts, more: Parts, low: int, high: int) -> SolveError:
+    """Say that some cases failed at another time than others."""
+    failed = parts.info if more.info.converged else more.info
+    return SolveError(
+        failed.result,
+        f"cases {low} to {high - 1} end at another time than those before, for a step failed "
+        f"({'; '.join(failed.notes)}); solve without folder, where all end together",
+    )
 
 
 def case_rows(cases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
