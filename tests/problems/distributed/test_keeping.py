@@ -10,7 +10,7 @@ import torch
 import torch_sla as sla
 from tests.problems.distributed.test_transient import flow, heat
 from torch_sla import distribute
-from torch_sla.errors import ArgumentError
+from torch_sla.errors import ArgumentError, SolveError, SpecError
 from torch_sla.problems.checkpoint import Checkpoints
 
 if TYPE_CHECKING:
@@ -112,3 +112,23 @@ def test_what_cannot_go_on(tmp_path: Path) -> None:
     for other, why in ((steady, "solved in one go"), (sweep, "case after case")):
         with pytest.raises(ArgumentError, match=why):
             distribute(other, 2).solve(folder=tmp_path / "other")
+
+
+def test_cases_of_marches_that_end_early_are_refused_or_named() -> None:
+    rod = sla.PoissonProblem(
+        mesh=sla.IntervalMesh(cells=8),
+        capacity=1.0,
+        source="f*exp(u)",
+        parameters=[sla.Parameter("f", default=1.0)],
+        boundary=[sla.Dirichlet("left", 0.0)],
+        outputs=[sla.Maximum("most", "u")],
+    )
+    march = sla.TransientProblem(of=rod, end=2.0, steps=20)
+    cases = {"f": [0.1, 5.0]}
+    shared = distribute(sla.SweepProblem(of=march, cases=cases), 2)
+    with pytest.raises(SolveError, match=r"case 1 ends at another time.*failed after t = "):
+        shared.solve(throw=False)
+    event = sla.Event("hot", of="most", level=0.1, stop=True)
+    stopped = sla.SweepProblem(of=march.updated(events=[event]), cases=cases)
+    with pytest.raises(SpecError, match="sweep: in parts each case goes alone"):
+        distribute(stopped, 2)

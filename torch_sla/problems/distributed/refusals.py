@@ -37,6 +37,8 @@ def refusal(spec: Problem) -> str | None:
         inner = spec.inner
         if spec.type == "eigen" and (len(inner.fields) > 1 or inner.is_complex):
             return f"eigen of {inner.type}: one process finds modes of several or complex unknowns"
+        if spec.type == "sweep" and any(event.stop for event in getattr(inner, "events", ())):
+            return "sweep: in parts each case goes alone, and events would stop each elsewhere; leave stop out"
         return refusal(inner)
     if getattr(spec, "control", "load") == "arc_length":
         return "control: arc_length follows its path in one process; several apply the loads in steps (control: load)"

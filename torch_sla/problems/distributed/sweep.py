@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError
+from torch_sla.errors import ArgumentError, SolveError
 from torch_sla.lazy import cached_property
 from torch_sla.problems.analyses.analysis import inside
 from torch_sla.problems.analyses.sweep import Sweep, case_rows, write_cases
@@ -73,8 +73,20 @@ class DistributedSweep(DistributedProblem):
                 own = {name: value[i] for name, value in cases.items()}
                 found = self.of.found({**values, **own}, asked._replace(progress=None))
                 solutions.append(found)
+                if _shapes(found) != _shapes(solutions[0]):
+                    failed = found if not found.info.converged else solutions[0]
+                    raise SolveError(
+                        failed.info.result,
+                        f"case {i} ends at another time than those before, for a step failed "
+                        f"({'; '.join(failed.info.notes)})",
+                    )
                 tell(i + 1, residual=found.info.residual)
         return DistributedSweepSolution(self, solutions)
+
+
+def _shapes(solution: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of outputs, which differ where marches end early."""
+    return {name: tuple(value.shape) for name, value in solution.outputs.items()}
 
 
 class _Cases(Sweep):
