@@ -452,3 +452,16 @@ def test_what_fails_between_equal_steps_ends_at_the_last_of_them(scheme: str) ->
     early = problem.updated(end=0.25, steps=1).solve(k=k)
     assert torch.equal(s.step_times, early.step_times)
     assert torch.allclose(slope, torch.autograd.grad(early.u.square().sum(), k)[0], rtol=1e-9)
+
+
+def test_what_fails_before_the_first_time_that_is_asked_for_has_no_rows(tmp_path: Path) -> None:
+    hot = rod(source="1e3*exp(30*u)", outputs=[Integral("m", "u"), Probe("p", at=[(0.2,), (0.5,)])])
+    problem = TransientProblem(of=hot, end=2.0, steps=4, times=[1.0, 2.0], save=["u"])
+    s = problem.solve(throw=False)
+    assert not s.info.converged
+    assert s["m"].shape == (0,)
+    assert s["p"].shape == (0, 2)
+    assert s.history["u"].shape == (0, 65)
+    for ending in ("csv", "json", "npz"):
+        s.save(tmp_path / f"s.{ending}")
+    assert problem.solve(k=torch.tensor([1.0, 2.0]), throw=False)["p"].shape == (2, 0, 2)

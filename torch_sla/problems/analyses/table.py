@@ -62,6 +62,6 @@ def numbers(name: str, value: Tensor) -> dict[str, float]:
 def write_table(rows: Sequence[Mapping[str, object]], path: Path) -> None:
     """Write rows as CSV, with the names of the columns first."""
     with whole(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
         writer.writeheader()
         writer.writerows(rows)

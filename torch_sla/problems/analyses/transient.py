@@ -133,11 +133,11 @@ class Transient(Analysis):
         steps = march.course.steps
         end = steps[-1][0].end if steps else 0.0
         taken = taking.taken(march.scheme, march.grid, end, state, known=bool(steps))
-        report, times, events, records = self._report(march, taking, records)
+        report, times, events, records = self._report(march, taking, state, records)
         return TransientSolution(self, taken, records, events, report, times, steps, state)
 
     def _report(
-        self, march: March, taking: Taking, records: dict[str, Tensor]
+        self, march: March, taking: Taking, state: State, records: dict[str, Tensor]
     ) -> tuple[SolveInfo, Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """Return how a march went, the times of the rows, when events happened, and the rows that are shown."""
         course, stepper = march.course, march.stepper
@@ -153,6 +153,10 @@ class Transient(Analysis):
             step.end for step, row in course.steps if row is not None
         ]
         times = torch.tensor(ends, dtype=self.dtype, device=self.device)
+        if not ends:  # it failed before the first time that is asked for
+            with torch.no_grad():
+                like = taking.record(march.scheme, march.grid, 0.0, state, True)
+            records = {name: value.new_empty(0, *value.shape) for name, value in like.items()}
         events = taking.events(times, records)
         if events and len(stepper.shown) < len(stepper.rows):
             # The last row too, where an event ended the march.

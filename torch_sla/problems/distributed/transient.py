@@ -127,7 +127,7 @@ class _SharedTransient(Transient):
         )
 
     def _solution(self, march: March, taking: Any, state: State, records: dict[str, Tensor]) -> Any:
-        report, times, events, shown = self._report(march, taking, records)
+        report, times, events, shown = self._report(march, taking, state, records)
         base: Any = march.grid.base
         steps = [step.end for step, _ in march.course.steps]
         return DistributedTransientSolution(
