@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.helpers.grids import poisson, split
-from torch_sla.errors import ArgumentError, Result, SolveError
+from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
 from torch_sla.linalg import SparseTensor, cache_counters, clear_factor_cache, state
 from torch_sla.linalg.kernels import threads, unavailable
 
@@ -102,6 +102,31 @@ def test_a_member_that_is_not_finite_names_the_solver() -> None:
     x, _ = A.solve(b, method="lu", throw=False, info=True)
     assert x[[0, 1, 3]].isfinite().all()
     assert x[2].isnan().all()
+
+
+@pytest.mark.parametrize("failed", ["singular", "matrix", "right-hand side"])
+@pytest.mark.parametrize("method", ["lu", "superlu"])
+def test_a_member_that_failed_leaves_the_gradients_of_the_others(failed: str, method: str) -> None:
+    A, c = family(3), torch.tensor(1.3, dtype=F64, requires_grad=True)
+    b = torch.randn(3, 30, dtype=F64, generator=torch.Generator().manual_seed(1))
+    values = c * A.values
+    if failed == "singular":
+        values = values * torch.ones_like(values).index_fill(0, torch.tensor(1), 0.0)
+    elif failed == "matrix":
+        values = values + torch.zeros_like(values).index_fill(0, torch.tensor(1), float("nan"))
+    else:
+        b[1, 3] = float("nan")
+    x, info = SparseTensor.from_pattern(A.pattern, values).solve(b, method=method, throw=False)
+    assert not info.converged
+    assert x[1].isnan().all()
+    (slope,) = torch.autograd.grad(x[[0, 2]].pow(3).sum(), c, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope, c, retain_graph=True)
+    # Every x is a multiple of 1 / c.
+    whole = torch.linalg.solve(A.to_dense(), b)[[0, 2]].pow(3).sum()
+    torch.testing.assert_close(slope, -3 * whole / c**4, rtol=1e-7, atol=0)
+    torch.testing.assert_close(curvature, 12 * whole / c**5, rtol=1e-7, atol=0)
+    with pytest.raises(GradientError, match="did not converge"):
+        torch.autograd.grad(x.sum(), c)
 
 
 def test_members_that_need_care_go_alone() -> None:

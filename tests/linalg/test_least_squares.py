@@ -52,6 +52,21 @@ def test_vmap_of_grad(zoo: str) -> None:
     torch.testing.assert_close(both, torch.stack([torch.func.grad(loss)(v) for v in many]))
 
 
+@pytest.mark.parametrize("way", WAYS, ids=lambda w: w["method"])
+@pytest.mark.parametrize("zoo", ["tall", "wide"])
+def test_a_member_that_failed_leaves_the_gradients_of_the_others(
+    zoo: str, way: dict[str, Any]
+) -> None:
+    A, _ = problem(zoo, torch.float64, None)
+    b, c = torch.ones(2, A.shape[0], dtype=torch.float64), torch.tensor(1.5).double()
+    b[1, 0] = float("nan")
+    many = A.from_pattern(A.pattern, c.requires_grad_() * torch.stack([A.values, 2 * A.values]))
+    x, info = many.solve(b, throw=False, **way)
+    assert not info.converged
+    x[0].sum().backward()
+    torch.testing.assert_close(c.grad, -x.detach()[0].sum() / c.detach(), rtol=1e-7, atol=0)
+
+
 @pytest.mark.parametrize("zoo", ["tall", "wide"])
 def test_batches_and_shapes(zoo: str) -> None:
     D = torch.stack([case(zoo).dense(torch.float64), 2 * case(zoo).dense(torch.float64)])

@@ -107,6 +107,11 @@ class SolverState(Attempts, Whole):
         """Whether solves are iterations with a matrix that is its own adjoint."""
         return bool(self.structure.hermitian) and not is_direct(self.plan.choice)
 
+    @property
+    def failed(self) -> bool:
+        """Whether some member has no solution, as `throw` being False allows."""
+        return bool(self._unsolved)
+
     def run(
         self, values: Tensor, b: Tensor, *, adjoint: bool, start: Tensor | None = None
     ) -> Tensor:
@@ -240,6 +245,12 @@ class SolverState(Attempts, Whole):
     # --- one matrix ----------------------------------------------------------------------------
 
     def _attempted(self, system: System, first: bool) -> tuple[SolveInfo, Tensor]:
+        if not first and system.mark in self._unsolved:
+            # Its right-hand sides are zero, see `_require_solved`, and the matrix may be what failed.
+            shape = (self.pattern.shape[0 if system.adjoint else 1], system.b.shape[1])
+            choice = self.plan.choice
+            info = SolveInfo(method=choice.method, backend=choice.backend)
+            return info, system.b.new_zeros(shape)
         lost = 0.0
         if self.nullspace is not None and bool(torch.isfinite(system.b).all()):
             b, lost = self.nullspace.consistent(system.b, left=not system.adjoint)

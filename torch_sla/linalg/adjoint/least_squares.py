@@ -30,6 +30,7 @@ from torch import Tensor
 from torch_sla.linalg.adjoint.matvec import fold_vmap, matmul
 from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
+from torch_sla.linalg.adjoint.solve import without_failures
 
 if TYPE_CHECKING:
     from torch_sla.linalg.adjoint.solve import Solver
@@ -64,6 +65,7 @@ class LeastSquares(torch.autograd.Function):
         lam = least_squares(values, grad, solver, adjoint=not adjoint)
         if not ctx.needs_input_grad[0]:
             return None, lam, None, None
+        x = without_failures(x, solver)
         # Pairs (left, right) with grad_C = Σ left rightᴴ, C = A or Aᴴ.
         pairs = [(-lam, x)]
         if _tall(solver.pattern, adjoint):
@@ -73,7 +75,8 @@ class LeastSquares(torch.autograd.Function):
             v = grad - _product(values, lam, solver.pattern, not adjoint)
             pairs.append((least_squares(values, x, solver, adjoint=not adjoint), v))
         grad_values = None
-        for left, right in pairs:
+        for pair in pairs:
+            left, right = (without_failures(t, solver) for t in pair)
             u, v = (right, left.conj()) if adjoint else (left, right.conj())
             if values.ndim == 1 and u.ndim == 3:
                 u, v = (t.movedim(0, 1).flatten(1) for t in (u, v))

@@ -41,7 +41,7 @@ from torch_sla.linalg.adjoint.unmapped import refuse_old_vmap
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["LinearSolve", "Solver", "Whole", "linear_solve"]
+__all__ = ["LinearSolve", "Solver", "Whole", "linear_solve", "without_failures"]
 
 # Share of the right-hand side that may be left for a start to be worth it.
 _NEAR = 0.1
@@ -57,6 +57,10 @@ class Solver(Protocol):
     @property
     def starts(self) -> bool:
         """Whether adjoint solves use a starting value, and are solves with the matrix itself."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether some of what was solved for is none; solves for cotangents of that raise, unless they are zero."""
 
     def run(
         self, values: Tensor, b: Tensor, *, adjoint: bool, start: Tensor | None = None
@@ -75,6 +79,11 @@ class Solver(Protocol):
 
 class Whole:
     """A matrix that one process holds whole: its columns are the vector."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether some of what was solved for is none."""
+        return False
 
     def extend(self, x: Tensor) -> Tensor:
         """Return `x`."""
@@ -117,6 +126,7 @@ class LinearSolve(torch.autograd.Function):
         lam = LinearSolve._adjoint(ctx, grad, values, x) if ctx.solved is None else ctx.solved
         grad_values: Tensor | None = None
         if ctx.needs_input_grad[0]:
+            x = without_failures(x, ctx.solver)
             left, right = (x, lam.conj()) if ctx.adjoint else (lam, x.conj())
             if values.ndim == 1 and left.ndim == 3:
                 left, right = (t.movedim(0, 1).flatten(1) for t in (left, right))
@@ -196,6 +206,11 @@ def linear_solve(
     if not is_recorded():
         return LinearSolve.forward(values, b, solver, adjoint, start, near)
     return LinearSolve.apply(values, b, solver, adjoint, start, near)
+
+
+def without_failures(x: Tensor, solver: Solver) -> Tensor:
+    """Return `x` with zeros for the NaN of members without a solution: times a cotangent of zero, NaN is no zero."""
+    return torch.where(torch.isfinite(x), x, 0.0) if solver.failed else x
 
 
 def _multiple(values: Tensor, x: Tensor, g: Tensor, solver: Solver) -> Tensor | None:

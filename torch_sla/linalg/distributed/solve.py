@@ -112,7 +112,7 @@ class PartSolver:
         self._made: dict[str, Any] = {}
         self._lost: list[str] = []  # what was given up
 
-    starts = False
+    starts = failed = False
 
     def afresh(self) -> PartSolver:
         """Return one for another solve with the same values, with the preconditioners of this one."""
