@@ -13,6 +13,7 @@ from tests.helpers.grids import poisson, split
 from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
 from torch_sla.linalg import SparseTensor, cache_counters, clear_factor_cache, state
 from torch_sla.linalg.kernels import threads, unavailable
+from torch_sla.linalg.sparse.pattern import Pattern
 
 F64 = torch.float64
 WAYS = [
@@ -127,6 +128,17 @@ def test_a_member_that_failed_leaves_the_gradients_of_the_others(failed: str, me
     torch.testing.assert_close(curvature, 12 * whole / c**5, rtol=1e-7, atol=0)
     with pytest.raises(GradientError, match="did not converge"):
         torch.autograd.grad(x.sum(), c)
+
+
+def test_members_that_changed_places_are_noticed() -> None:
+    crow, ccol, values = family(3).to_csr()
+    pattern = Pattern.from_csr(crow, ccol, (30, 30))  # on which values are not copied
+    for change in (lambda m: m.flip(0), lambda m: m[:1].repeat(3, 1)):
+        v = values.clone().requires_grad_()
+        x = SparseTensor.from_pattern(pattern, v).solve(torch.ones(3, 30, dtype=F64))
+        v.data.copy_(change(v.data))  # which torch does not notice
+        with pytest.raises(GradientError, match="modified in place"):
+            x.square().sum().backward()
 
 
 def test_members_that_need_care_go_alone() -> None:

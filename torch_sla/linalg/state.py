@@ -77,7 +77,7 @@ class SolverState(Attempts, Whole):
         self.throw, self.x0, self._marked = throw, x0, marked
         self.info = SolveInfo(plan=plan)
         self.adjoint_info = SolveInfo(plan=plan)
-        self._prints: frozenset[Hashable] | None = None
+        self._prints: tuple[Hashable, ...] | None = None
         self._unsolved: set[Hashable] = set()
         self._finite = True
 
@@ -140,11 +140,11 @@ class SolverState(Attempts, Whole):
             columns = columns.contiguous()
         prints, seen = self._look(values, items, columns)
         if self._prints is None:
-            self._prints = frozenset(prints)
+            self._prints = tuple(prints)
             if self.nullspace is not None:
                 for item in items:
                     self.nullspace.check(self.pattern, item)
-        elif not self._prints.issuperset(prints):
+        elif not _unchanged(self._prints, prints):
             raise _modified()
         elif self._unsolved:
             self._require_solved(prints, b.unsqueeze(0) if values.ndim == 1 else b)
@@ -280,6 +280,13 @@ class SolverState(Attempts, Whole):
                 "not differentiable in it; detach the matrix"
             )
         return x
+
+
+def _unchanged(before: tuple[Hashable, ...], now: Sequence[Hashable]) -> bool:
+    """Whether members are what they were, each in its place; more of them, under `torch.vmap`, are copies."""
+    if len(now) == len(before):
+        return tuple(now) == before
+    return set(before).issuperset(now)
 
 
 def _modified() -> GradientError:
