@@ -142,6 +142,16 @@ def test_families() -> None:
         SparseTensor.tridiagonal(low, d, d)
 
 
+def test_numbers_in_bands_have_all_digits() -> None:
+    d = torch.full((3,), 2.0, dtype=torch.float64)
+    assert (
+        SparseTensor.tridiagonal(0.1, d, -0.3).values.tolist() == [0.1] * 2 + [2.0] * 3 + [-0.3] * 2
+    )
+    assert SparseTensor.tridiagonal(0.1, d.float(), 0.1).dtype == torch.float32
+    assert SparseTensor.tridiagonal(0.1j, d, 0.1).values[:2].tolist() == [0.1j] * 2
+    assert SparseTensor.tridiagonal(-1, d[:0].expand(2, 0), -1).shape == (2, 0, 0)
+
+
 def test_blocks_there_and_back() -> None:
     pattern = Pattern.from_coo(torch.tensor([0, 1]), torch.tensor([1, 0]), (2, 3), (2, 2))
     A = SparseTensor.from_pattern(pattern, torch.randn(2, 2, 2, dtype=torch.float64))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -212,16 +213,33 @@ def diag(cls: type[SparseTensor], diagonal: Tensor, offset: int = 0) -> SparseTe
     return cls.from_pattern(pattern, diagonal)
 
 
+def _bands(*given: Tensor | complex) -> list[Tensor]:
+    """Turn numbers into tensors with the digits that the others have, as torch's arithmetic does."""
+    tensors = [t for t in given if isinstance(t, Tensor)]
+    if not tensors:
+        return [torch.as_tensor(t) for t in given]
+    like = torch.zeros(1, dtype=reduce(torch.promote_types, [t.dtype for t in tensors]))
+    out = []
+    for t in given:
+        number = isinstance(t, int | float | complex)
+        dtype = torch.result_type(like, t) if number else None
+        out.append(torch.as_tensor(t, dtype=dtype, device=tensors[0].device if number else None))
+    return out
+
+
 def tridiagonal(
-    cls: type[SparseTensor], lower: Tensor, diagonal: Tensor, upper: Tensor
+    cls: type[SparseTensor],
+    lower: Tensor | complex,
+    diagonal: Tensor | complex,
+    upper: Tensor | complex,
 ) -> SparseTensor:
     """Square tridiagonal matrix, differentiable.
 
     Parameters
     ----------
     lower, diagonal, upper
-        ``[*batch, n - 1]``, ``[*batch, n]``, ``[*batch, n - 1]``; zero-dimensional ones are repeated
-        (one of them must have a length).
+        ``[*batch, n - 1]``, ``[*batch, n]``, ``[*batch, n - 1]``; numbers and zero-dimensional ones are
+        repeated (one of them must have a length).
 
     Examples
     --------
@@ -233,26 +251,27 @@ def tridiagonal(
             [-1.,  2., -1.],
             [ 0., -1.,  2.]])
     """
-    lower, diagonal, upper = (
-        t if isinstance(t, Tensor) else torch.as_tensor(t) for t in (lower, diagonal, upper)
-    )
+    lower, diagonal, upper = _bands(lower, diagonal, upper)
     if diagonal.ndim:
         n = diagonal.shape[-1]
     elif lower.ndim or upper.ndim:
         n = (lower if lower.ndim else upper).shape[-1] + 1
     else:
         raise ArgumentError("one of `lower`, `diagonal`, `upper` must have a length")
+    beside = max(0, n - 1)
     for name, band, size in (
-        ("lower", lower, n - 1),
+        ("lower", lower, beside),
         ("diagonal", diagonal, n),
-        ("upper", upper, n - 1),
+        ("upper", upper, beside),
     ):
         if band.ndim and band.shape[-1] != size:
             raise ArgumentError(f"`{name}` must have length {size}, got {band.shape[-1]}")
     batch = np.broadcast_shapes(*(t.shape[:-1] for t in (lower, diagonal, upper)))
     i = torch.arange(n, device=diagonal.device)
     row, col = torch.cat([i[1:], i, i[:-1]]), torch.cat([i[:-1], i, i[1:]])
-    bands = [t.expand(*batch, size) for t, size in ((lower, n - 1), (diagonal, n), (upper, n - 1))]
+    bands = [
+        t.expand(*batch, size) for t, size in ((lower, beside), (diagonal, n), (upper, beside))
+    ]
     return cls.from_pattern(Pattern.from_coo(row, col, (n, n)), torch.cat(bands, -1))
 
 
