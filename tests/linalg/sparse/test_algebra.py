@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg import SparseTensor
+from torch_sla.linalg import SparseTensor, SparseTensorList
 from torch_sla.linalg.kernels import spgemm
 from torch_sla.linalg.sparse.pattern import Pattern
 
@@ -183,6 +184,26 @@ def test_what_would_fill_the_matrix_is_refused() -> None:
         A * torch.ones(M)
     with pytest.raises(ArgumentError, match="x @ A"):
         torch.tensor(2.0) @ A
+
+
+def test_arrays_of_numpy_are_no_factors() -> None:
+    A = SparseTensor.from_dense(torch.tensor([[1.0, 2.0], [0.0, 3.0]], dtype=torch.float64))
+    for array in (np.ones((2, 1)), np.ones(A.nnz), [1.0, 2.0, 3.0]):
+        for product in (lambda x: A * x, lambda x: x * A, lambda x: A / x):
+            with pytest.raises(ArgumentError, match=r"torch\.as_tensor"):
+                product(array)
+    with pytest.raises(TypeError):
+        np.ones(2) @ A
+    two = np.float64(2.0) * SparseTensorList([A])
+    assert isinstance(two, SparseTensorList)
+    for B in (
+        np.float64(2.0) * A,
+        A * np.float64(2.0),
+        A / np.float64(0.5),
+        np.array(2.0) * A,
+        two[0],
+    ):
+        assert torch.equal(B.to_dense(), 2 * A.to_dense())
 
 
 def test_a_list_can_be_summed() -> None:

@@ -146,7 +146,7 @@ def multiply(A: SparseTensor, factor: SparseTensor | Tensor | complex) -> Sparse
         return A.from_pattern(common, at_p.gather(a, dim=dim) * at_q.gather(b, dim=dim))
     if isinstance(factor, Tensor) and factor.ndim:
         return _sampled(A, factor, divide=False)
-    scale: Any = factor
+    scale: Any = _scalar(factor, "factor")
     return A.from_pattern(A.pattern, A.values * scale)
 
 
@@ -159,7 +159,16 @@ def divide(A: SparseTensor, divisor: Tensor | complex) -> SparseTensor:
         )
     if isinstance(divisor, Tensor) and divisor.ndim:
         return _sampled(A, divisor, divide=True)
-    return A.from_pattern(A.pattern, A.values / divisor)
+    return A.from_pattern(A.pattern, A.values / _scalar(divisor, "divisor"))
+
+
+def _scalar(x: Any, name: str) -> Any:
+    """Refuse what has entries and is no tensor: it would be lined up with the stored entries."""
+    if np.ndim(x):
+        raise ArgumentError(
+            f"`{name}` must be a matrix, a tensor or a number, got {type(x).__name__}; use `torch.as_tensor`"
+        )
+    return x.item() if isinstance(x, np.ndarray) else x
 
 
 def _sampled(A: SparseTensor, dense: Tensor, *, divide: bool) -> SparseTensor:

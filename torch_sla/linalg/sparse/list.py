@@ -42,6 +42,8 @@ class SparseTensorList:
     ((5, 5), 5)
     """
 
+    __array_ufunc__ = None  # scalars of NumPy would take it for a list of entries
+
     def __init__(self, members: Sequence[SparseTensor]) -> None:
         for i, A in enumerate(members):
             if not isinstance(A, SparseTensor):

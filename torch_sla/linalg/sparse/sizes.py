@@ -19,6 +19,10 @@ class HoldsValues:
 
     _values: Tensor
 
+    __array_ufunc__ = (
+        None  # arrays of NumPy would take it for an entry, and multiply it by each of theirs
+    )
+
     @property
     def values(self) -> Tensor:
         """Entries as given (of a matrix in parts, to this process), ``[*batch, nnz, *block]``."""
