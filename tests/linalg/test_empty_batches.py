@@ -51,3 +51,21 @@ def test_of_none_there_is_none(case: str, dtype: torch.dtype) -> None:
 def test_a_factorisation_needs_a_matrix() -> None:
     with pytest.raises(ArgumentError, match=r"the batch is empty: shape \(0, 4, 4\); a factoris"):
         _batch(0, dtype=torch.float64).lu()
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (1, 0), (0, 3)])
+@pytest.mark.parametrize("columns", [(), (2,), (0,)])
+def test_gradients_of_empty_matrices_are_mapped(
+    shape: tuple[int, int], columns: tuple[int, ...]
+) -> None:
+    rows, width = shape
+    none = torch.zeros(0, dtype=torch.long)
+    v, b, x = torch.zeros(0), torch.ones(3, rows, *columns), torch.ones(3, width, *columns)
+
+    def loss(v: torch.Tensor, b: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        A = SparseTensor(v, none, none, shape)
+        return A.solve(b).square().sum() + (A @ x).square().sum()
+
+    mapped = torch.func.vmap(torch.func.grad(loss, argnums=(0, 1, 2)), in_dims=(None, 0, 0))
+    for found, size in zip(mapped(v, b, x), ((3, 0), b.shape, x.shape), strict=True):
+        assert torch.equal(found, torch.zeros(size))

@@ -80,7 +80,7 @@ class SampledProduct(torch.autograd.Function):
     ) -> Any:
         def lead(x: Tensor, dim: int | None) -> Tensor:
             x = x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
-            return x.reshape(-1, *x.shape[-2:])
+            return x.flatten(0, -3)  # of empty ones no size can be inferred
 
         batched = u.ndim - (in_dims[0] is not None) == 3
         out = SampledProduct.apply(lead(u, in_dims[0]), lead(v, in_dims[1]), pattern, negative)
