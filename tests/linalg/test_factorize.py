@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from torch_sla.errors import ArgumentError, DTypeError, PlanError, SolveError
+from torch_sla.errors import ArgumentError, DTypeError, PlanError, Result, SolveError
 from torch_sla.linalg import SparseTensor, cache_counters
 from torch_sla.linalg.backends.registry import backends
 
@@ -169,3 +169,39 @@ def test_changes_in_place_do_not_reach_a_factor(kind: str) -> None:
     torch.testing.assert_close(F.slogdet()[1], torch.linalg.slogdet(D)[1])
     torch.testing.assert_close(torch.autograd.grad(x.sum(), values)[0], wanted)
     torch.testing.assert_close(A.solve(b), torch.linalg.solve(2.0 * D, b))
+
+
+@pytest.mark.parametrize("batch", [(), (3,)])
+@pytest.mark.parametrize("way", OFFERED, ids="-".join)
+def test_a_factor_that_rounding_made_of_a_singular_matrix_solves_nothing(
+    way: tuple[str, str], batch: tuple[int, ...]
+) -> None:
+    free = torch.full((7,), 0.3, dtype=torch.float64)
+    sides = torch.zeros(7, dtype=torch.float64).index_fill(0, torch.tensor([0, 6]), -0.3 / 2)
+    A = SparseTensor.tridiagonal(-free[1:] / 2, free + sides, -free[1:] / 2)
+    square = torch.kron(A.to_dense(), torch.eye(7)) + torch.kron(torch.eye(7), A.to_dense())
+    lifts = torch.tensor([1.0, 0.0, 2.0], dtype=torch.float64)[:, None, None] * torch.eye(49)
+    A = SparseTensor.from_dense(square + lifts if batch else square)
+    b = torch.randn(49, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    for verb in ("solve", "solve_transposed"):
+        with pytest.raises(
+            SolveError
+        ) as caught:  # by the factorisation already, where it is noticed there
+            getattr(getattr(A, way[1])(backend=way[0]), verb)(b)
+        assert caught.value.result in (Result.SINGULAR, Result.NOT_POSITIVE_DEFINITE)
+
+
+def test_a_factor_of_wild_scales_solves_like_the_matrix() -> None:
+    g = torch.Generator().manual_seed(5)
+    for _ in range(20):
+        size = 10.0 ** (40 * torch.rand(3, dtype=torch.float64, generator=g) - 20)
+        core = torch.randn(3, 3, dtype=torch.float64, generator=g)
+        core = core + core.T
+        if torch.linalg.cond(core) > 100:
+            continue
+        A = SparseTensor.from_dense(size[:, None] * core * size)
+        x = 1 / size
+        found = A.factorize().solve(size * core.sum(1))
+        torch.testing.assert_close(found * size, x * size, rtol=1e-9, atol=1e-9)
+    tiny = SparseTensor.diag(torch.tensor([1e-30, 1.0], dtype=torch.float64))
+    assert tiny.lu().solve(torch.tensor([1e-30, 2.0], dtype=torch.float64)).tolist() == [1.0, 2.0]

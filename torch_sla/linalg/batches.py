@@ -35,8 +35,8 @@ class FactoredBatch:
         ``[B, nnz_csr]``.
     options
         Of the solves.
-    proved
-        Whether singular members have been refused already.
+    scaled
+        Whether members whose rows or columns are on scales of their own are left to `Factored`, which equilibrates.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class FactoredBatch:
         values: Tensor,
         options: SolveOptions,
         *,
-        proved: bool = False,
+        scaled: bool = True,
     ) -> None:
         self._backend = backend
         self._numerics = [numeric for numeric in numerics if numeric is not None]
@@ -64,10 +64,9 @@ class FactoredBatch:
             None if len(here) == len(numerics) else torch.tensor(here, device=values.device)
         )
         self._sizes = sizes_of(self.pattern, values)
-        if not proved:
-            n = self.pattern.shape[0]
-            growth = self._probe(values) * self._sizes.columns
-            self.sound &= growth <= suspicious(n, values.dtype)
+        growth = self._probe(values) * self._sizes.columns
+        self.sound &= growth <= suspicious(self.pattern.shape[0], values.dtype)
+        if scaled:
             self.sound &= ~self._sizes.uneven
 
     def _probe(self, values: Tensor) -> Tensor:

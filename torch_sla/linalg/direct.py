@@ -182,11 +182,7 @@ class Factored:
             return
         if self.perturbed:
             self._prove_replaced(values, probe(n, values)[:, :1])
-        size = self.numeric.probed
-        if size is None:
-            # One column costs half of two, or less.
-            size = float(self._scaled_solve(values, mixed_probe(n, values), "n").abs().amax())
-        self.growth = size * self.norm
+        self.growth = self.measured_growth(values)
         if self.growth <= suspicious(n, values.dtype):
             return
         rcond, eps = self._estimate(values), torch.finfo(values.dtype).eps
@@ -195,6 +191,15 @@ class Factored:
                 Result.SINGULAR,
                 f"the reciprocal condition number is about {rcond:.1e}, below eps = {eps:.1e}",
             )
+
+    def measured_growth(self, values: Tensor) -> float:
+        """Return ``‖A⁻¹ v‖ ‖A‖`` of a fixed vector, for the values that were factorised."""
+        size = self.numeric.probed
+        if size is None:
+            # One column costs half of two, or less.
+            probe = mixed_probe(self.pattern.shape[0], values)
+            size = float(self._scaled_solve(values, probe, "n").abs().amax())
+        return size * self.norm
 
     def _prove_replaced(self, values: Tensor, x: Tensor) -> None:
         """Find the null vector that a replaced pivot of an ``L D Lᴴ`` hides.

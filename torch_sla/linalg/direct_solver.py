@@ -11,7 +11,7 @@ from torch_sla.errors import PlanError, Result, SolveError
 from torch_sla.linalg.backends.base import Numeric, SolveOptions
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.batches import FactoredBatch
-from torch_sla.linalg.direct import Factored
+from torch_sla.linalg.direct import Factored, suspicious
 from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.kept import Kept
 from torch_sla.linalg.kernels import sparse as kernels
@@ -57,6 +57,8 @@ class DirectSolver(SolverState):
         options = SolveOptions(default_rtol(values.dtype))
         super().__init__(pattern, structure, plan, options)
         self._kept = {} if kept is None else kept
+        self._growth: dict[Hashable, float] = {}
+        self._batch: dict[Hashable, FactoredBatch] = {}
         self._values = physical(values)
         self.singular = False
         if not torch.isfinite(self._values).all():
@@ -115,11 +117,22 @@ class DirectSolver(SolverState):
         options: SolveOptions,
         matched: bool = False,
     ) -> Factored:
-        """Return the factor at hand, without scales and without another proof."""
+        """Return the factor at hand, or, where a probe grows, one with scales that has been proved.
+
+        Determinants and inertia are read off the factor at hand, also of a singular matrix: it is only solves
+        that need the proof.
+        """
         if matched:  # the factor at hand failed
             return super().factored(candidate, values, mark, options, matched)
         numeric = self.numeric_of(candidate, values, mark, options)
-        return Factored.around(get_backend(candidate.backend), numeric, values, options)
+        made = Factored.around(get_backend(candidate.backend), numeric, values, options)
+        n = self.pattern.shape[0]
+        if n and mark not in self._growth:
+            self._growth[mark] = made.measured_growth(values)
+        sound = not n or self._growth[mark] <= suspicious(n, values.dtype)
+        if sound and not numeric.perturbed:
+            return made
+        return super().factored(candidate, values, mark, options)
 
     def factored_batch(
         self,
@@ -129,12 +142,17 @@ class DirectSolver(SolverState):
         options: SolveOptions,
     ) -> FactoredBatch:
         """Return the factors at hand together."""
-        known: list[Numeric | None] = [
-            self.numeric_of(candidate, member, mark, options)
-            for member, mark in zip(values, marks, strict=True)
-        ]
-        backend = get_backend(candidate.backend)
-        return FactoredBatch(backend, known, values, options, proved=True)
+        made = self._batch.get(tuple(marks))
+        if made is None:
+            known: list[Numeric | None] = [
+                self.numeric_of(candidate, member, mark, options)
+                for member, mark in zip(values, marks, strict=True)
+            ]
+            backend = get_backend(candidate.backend)
+            made = FactoredBatch(backend, known, values, options, scaled=False)
+            self._batch.clear()  # others are those of `torch.vmap`
+            self._batch[tuple(marks)] = made
+        return made
 
     def fresh(self) -> DirectSolver:
         """Return a solver on the same factor for another graph node."""

@@ -137,7 +137,7 @@ class Factorization:
         DTypeError
             When `b` needs more precision than the factor has.
         SolveError
-            When the solution does not satisfy the system.
+            When the matrix is singular to working precision, or the solution does not satisfy the system.
         """
         return self._solve(b, adjoint=False)
 
