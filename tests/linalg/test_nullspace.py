@@ -146,3 +146,21 @@ def test_the_share_that_is_lost_is_told_whatever_the_units() -> None:
         assert float(null.consistent(small, left=True)[0].norm()) == pytest.approx(
             1e-12 * unit, rel=1e-3
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("method", ["cholesky", "superlu", "minres"])
+def test_autocast_does_not_reach_into_solves(method: str, dtype: torch.dtype) -> None:
+    n = 40
+    off, ends = torch.tensor(-1.0), torch.tensor([1.0] + [2.0] * (n - 2) + [1.0])
+    A = SparseTensor.tridiagonal(off, ends, off)
+    b = torch.linspace(-1, 2, n)
+
+    def loss(b: torch.Tensor) -> torch.Tensor:
+        return A.solve(b, nullspace=torch.ones(n), method=method).square().sum()
+
+    plain = torch.func.grad_and_value(loss)(b)
+    with torch.autocast("cpu", dtype=dtype):
+        under = torch.func.grad_and_value(loss)(b)
+    for found, right in zip(under, plain, strict=True):
+        assert torch.equal(found, right)

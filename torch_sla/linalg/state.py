@@ -19,6 +19,7 @@ from torch_sla.linalg.kept import is_direct
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.kernels.detection import all_finite, largest_entry
 from torch_sla.linalg.kernels.threads import spread
+from torch_sla.linalg.sparse.transforms import outside_autocast
 from torch_sla.linalg.together import factorize_together, iterate_together
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class SolverState(Attempts, Whole):
         """Whether some member has no solution, as `throw` being False allows."""
         return bool(self._unsolved)
 
+    @outside_autocast
     def run(
         self, values: Tensor, b: Tensor, *, adjoint: bool, start: Tensor | None = None
     ) -> Tensor:

@@ -8,7 +8,7 @@ ended, so they are made outside of all of them.
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 __all__ = [
     "is_outside",
     "is_transformed",
+    "outside_autocast",
     "outside_compiler",
     "outside_transforms",
     "own_device",
+    "own_precision",
     "physical",
     "refuse_recording",
 ]
@@ -61,7 +63,7 @@ def outside_compiler(function: Callable[P, R], *, calls_back: bool = False) -> C
     What decides from values, or runs compiled kernels, cannot be traced; stepping into it to find that out
     takes the compiler seconds. What records operations and has no way to leave is refused: it would take results
     of kernels, which it does not see, for constants. A default device is for what the caller makes: there is none
-    here, except where functions of the caller's are called back.
+    here, except where functions of the caller's are called back. The same holds for autocast.
     """
 
     @wraps(function)
@@ -69,10 +71,41 @@ def outside_compiler(function: Callable[P, R], *, calls_back: bool = False) -> C
         if torch.compiler.is_dynamo_compiling():
             return torch.compiler.disable(wrapper)(*args, **kwargs)
         refuse_recording()
-        with _AS_IT_IS if calls_back else own_device():
+        if calls_back:
+            return function(*args, **kwargs)
+        with own_device(), own_precision():
             return function(*args, **kwargs)
 
     return wrapper
+
+
+def outside_autocast(function: Callable[P, R]) -> Callable[P, R]:
+    """Run `function` in the precision of its arguments, in a backward pass too that begins under autocast."""
+
+    @wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        with own_precision():
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+def own_precision() -> AbstractContextManager[Any]:
+    """Return what keeps dense products in the precision of their factors, which autocast would round to 16 bits.
+
+    Examples
+    --------
+    >>> with torch.autocast("cpu"), own_precision():
+    ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+    torch.float32
+    """
+    if not torch._C._is_any_autocast_enabled():
+        return _AS_IT_IS
+    off = ExitStack()
+    for device in ("cpu", "cuda"):
+        if torch.is_autocast_enabled(device):
+            off.enter_context(torch.autocast(device, enabled=False))
+    return off
 
 
 def own_device() -> AbstractContextManager[Any]:
