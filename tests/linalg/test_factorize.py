@@ -203,5 +203,11 @@ def test_a_factor_of_wild_scales_solves_like_the_matrix() -> None:
         x = 1 / size
         found = A.factorize().solve(size * core.sum(1))
         torch.testing.assert_close(found * size, x * size, rtol=1e-9, atol=1e-9)
+    # Not uneven enough to be equilibrated at once, and singular to working precision without.
+    size = torch.tensor([0.000246, 0.6606, 0.01145])
+    core = torch.tensor([[2.19, -2.02, -0.37], [-2.02, 3.36, -1.35], [-0.37, -1.35, 5.6]])
+    A = SparseTensor.from_dense(size[:, None] * core * size)
+    found = A.cholesky().solve(size * core.sum(1))
+    torch.testing.assert_close(found * size, torch.ones(3), rtol=1e-4, atol=0)
     tiny = SparseTensor.diag(torch.tensor([1e-30, 1.0], dtype=torch.float64))
     assert tiny.lu().solve(torch.tensor([1e-30, 2.0], dtype=torch.float64)).tolist() == [1.0, 2.0]

@@ -13,7 +13,7 @@ from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.batches import FactoredBatch
 from torch_sla.linalg.direct import Factored, suspicious
 from torch_sla.linalg.factor_cache import count
-from torch_sla.linalg.kept import Kept
+from torch_sla.linalg.kept import Kept, pivots
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.solve import default_rtol
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
@@ -132,7 +132,12 @@ class DirectSolver(SolverState):
         sound = not n or self._growth[mark] <= suspicious(n, values.dtype)
         if sound and not numeric.perturbed:
             return made
-        return super().factored(candidate, values, mark, options)
+        try:
+            return super().factored(candidate, values, mark, options)
+        except SolveError as error:
+            if error.result is not Result.SINGULAR or pivots(candidate):
+                raise  # of what pivots, matched rows are the next attempt anyway
+            return super().factored(candidate, values, mark, options, matched=True)
 
     def factored_batch(
         self,
