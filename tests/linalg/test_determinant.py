@@ -10,6 +10,7 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 from torch_sla.errors import ArgumentError, GradientError
 from torch_sla.linalg import SparseTensor
+from torch_sla.linalg.sparse.pattern import Pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -201,3 +202,15 @@ def test_the_gradient_at_a_nearly_singular_matrix_may_be_asked_for_again(n: int)
     det = SparseTensor(torch.cat([w, w, -w, -w]), row, col, (n, n)).det()
     first, second = (torch.autograd.grad(det, w, retain_graph=True)[0] for _ in range(2))
     assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_blocks_of_no_rows_have_the_determinant_one(batch: tuple[int, ...]) -> None:
+    none = torch.zeros(0, dtype=torch.long)
+    pattern = Pattern.from_coo(none, none, (0, 0), (2, 2))
+    A = SparseTensor.from_pattern(pattern, torch.zeros(*batch, 0, 2, 2))
+    one, zero = torch.ones(batch), torch.zeros(batch)
+    for found, right in zip(
+        (A.det(), *A.slogdet(), A.logdet()), (one, one, zero, zero), strict=True
+    ):
+        assert torch.equal(found, right)

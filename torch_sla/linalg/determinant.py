@@ -53,7 +53,7 @@ def det(A: SparseTensor) -> Tensor:
     if not A.batch_size:
         return stacked(A, [])
     if not A.flat_shape[0]:
-        return A.csr_values.sum(-1) + A.csr_values.new_ones(A.batch_shape)
+        return A.flat_slots()[1].sum(-1) + A.csr_values.new_ones(A.batch_shape)
     F = _factor(A)
     if F is not None:
         return F.det()
@@ -80,7 +80,7 @@ def slogdet(A: SparseTensor) -> tuple[Tensor, Tensor]:
     if not A.batch_size:
         return stacked(A, []), stacked(A, [], dtype=A.dtype.to_real())
     if not A.flat_shape[0]:
-        zero = A.csr_values.abs().sum(-1)
+        zero = A.flat_slots()[1].abs().sum(-1)
         return zero + torch.ones_like(zero, dtype=A.dtype), zero
     F = _factor(A)
     if F is not None:
