@@ -188,3 +188,23 @@ def test_refusals() -> None:
         make(values * float("nan")).eigsh()
     with pytest.raises(SolveError, match="pivot"):
         A.eigsh(2, M=-1 * SparseTensor.eye(N, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("method", ["arpack", "lobpcg", "dense"])
+def test_a_start_must_fit(method: str) -> None:
+    n = 240
+    A = SparseTensor.diag(torch.arange(1.0, n + 1, dtype=torch.float64))
+    one = torch.ones(n, dtype=torch.float64)
+    for v0 in (one[:7], one.unsqueeze(1), 1j * one, 0 * one, one / 0):
+        with pytest.raises(ArgumentError, match="v0"):
+            A.eigsh(2, "SA", method=method, v0=v0)
+    w, _ = A.eigsh(2, "SA", method=method, v0=one)
+    torch.testing.assert_close(w, torch.tensor([1.0, 2.0], dtype=torch.float64))
+
+
+def test_refused_masses_and_shifts() -> None:
+    A = SparseTensor.diag(torch.arange(1.0, 6.0, dtype=torch.float64))
+    with pytest.raises(ArgumentError, match="batch"):
+        A.eigsh(2, M=SparseTensor.diag(torch.ones(3, 5, dtype=torch.float64)))
+    with pytest.raises(ArgumentError, match="real"):
+        A.eigsh(2, sigma=1.0 + 2.0j)

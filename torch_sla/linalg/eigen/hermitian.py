@@ -25,7 +25,7 @@ from torch_sla.linalg.eigen.lanczos import EigenSettings, lanczos, rayleigh_ritz
 from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
 from torch_sla.linalg.eigen.operators import WholeSpace, max_norm, product
 from torch_sla.linalg.sparse.members import stacked
-from torch_sla.linalg.sparse.transforms import outside_transforms
+from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +76,8 @@ def eigsh(
     preconditioner
         For LOBPCG: ``[n, K] -> [n, K]``, an approximate inverse.
     v0
-        Starting vector ``[n]``; a fixed pseudo-random one by default.
+        Starting vector ``[n]``, neither zero nor complex where the matrices are real; a fixed pseudo-random one by
+        default.
     tol
         Relative accuracy of the iteration; working precision by default, 1e-8 for LOBPCG.
     maxiter
@@ -115,6 +116,7 @@ def eigsh(
     True
     """
     _check(A, which, sigma, M, method)
+    _check_start(v0, A, M)
     check_request(k, A.flat_shape[0], tol, maxiter, sigma)
     pattern, values = A.flat_slots()
     mass = None if M is None else M.flat_slots()
@@ -152,6 +154,8 @@ def _check(
         raise ArgumentError(
             f"with `sigma` the eigenvalues nearest to it are found; leave `which` at 'LM' (got {which!r})"
         )
+    if isinstance(sigma, complex):
+        raise ArgumentError(f"`sigma` must be real, as the eigenvalues are, got {sigma}")
     if method not in ("auto", "arpack", "lobpcg", "dense"):
         raise ArgumentError(f"`method` must be auto, arpack, lobpcg or dense, got {method!r}")
     require_finite(A)
@@ -160,8 +164,26 @@ def _check(
     if M is not None:
         if M.flat_shape != A.flat_shape or M.device != A.device:
             raise ArgumentError(f"`M` must have the shape {A.flat_shape} and device of the matrix")
+        if M.is_batched and M.batch_shape != A.batch_shape:
+            raise ArgumentError(
+                f"`M` has batch dimensions {tuple(M.batch_shape)} and the matrix {tuple(A.batch_shape)}"
+            )
         if not M.known_structure().hermitian:
             raise ArgumentError("`M` must be Hermitian positive definite")
+
+
+def _check_start(v0: Tensor | None, A: SparseTensor, M: SparseTensor | None) -> None:
+    """Refuse a starting vector that no iteration can start from; ARPACK looks at none of this."""
+    if v0 is None:
+        return
+    n = A.flat_shape[0]
+    if v0.shape != (n,):
+        raise ArgumentError(f"`v0` must be [{n}], got {list(v0.shape)}")
+    if v0.is_complex() and not (A.dtype.is_complex or (M is not None and M.dtype.is_complex)):
+        raise ArgumentError(f"`v0` is {v0.dtype}, and the matrices are real")
+    seen = physical(v0)
+    if not torch.isfinite(seen).all() or not seen.any():
+        raise ArgumentError("`v0` must be finite and not zero")
 
 
 class Problem(WholeSpace):
