@@ -134,3 +134,18 @@ def test_nothing_is_near_what_is_not_finite(sigma: float) -> None:
     for request in (A.eigs, A.eigsh, A.partition(2).eigsh):
         with pytest.raises(ArgumentError, match="`sigma` must be finite"):
             request(2, sigma=sigma)
+
+
+@pytest.mark.parametrize("largest", [1e4, 1e8])
+@pytest.mark.parametrize(
+    "options", [{"which": "SM"}, {"which": "SR"}, {"sigma": 0.0}, {"sigma": -1e-7}]
+)
+def test_small_eigenvalues_beside_large_ones_are_told_apart(
+    options: dict[str, object], largest: float
+) -> None:
+    wanted = torch.tensor([1e-6, 1e-5], dtype=torch.float64)
+    rest = largest * torch.tensor([1.0, 1.5, 2.0, 2.5], dtype=torch.float64)
+    d = torch.cat([rest[:2], wanted.flip(0), rest[2:]])
+    for k in (1, 2):
+        w = SparseTensor.diag(d).eigs(k, return_eigenvectors=False, **options)
+        torch.testing.assert_close(w.real, wanted[:k], rtol=1e-3, atol=0)

@@ -106,8 +106,9 @@ def check_request(
 def in_order(w: Tensor, key: Tensor, slack: float = 1.0) -> Tensor:
     """Return the order by `key`; what is equal to rounding by the real part, then the upper half plane first.
 
-    Equal is what differs by less than ``slack ε^(3/4)`` of the largest of ``w [j]``: some thousand units of the
-    last place in double precision, some dozens in single.
+    Equal are neighbours that differ by less than ``slack ε^(3/4)`` of their own size (some thousand units of the last
+    place in double precision, some dozens in single), or ``50 slack ε`` of the largest of ``w [j]``, which is what
+    rounding does to small eigenvalues beside large ones.
 
     Examples
     --------
@@ -115,12 +116,26 @@ def in_order(w: Tensor, key: Tensor, slack: float = 1.0) -> Tensor:
     >>> w = torch.tensor([1 - 2j, 1 + 2j, 2.2360678, 3.0])
     >>> in_order(w, -w.abs()).tolist()
     [3, 1, 0, 2]
+    >>> w = torch.tensor([1e8, 1e-5, 1e-6], dtype=torch.complex128)
+    >>> in_order(w, w.abs()).tolist()
+    [2, 1, 0]
     """
-    unit = float(w.abs().max()) * slack * float(torch.finfo(w.dtype).eps) ** 0.75 or 1.0
-    order = torch.arange(len(w), device=w.device)
+    eps, size = float(torch.finfo(w.dtype).eps), w.abs()
+    reach = slack * torch.clamp(eps**0.75 * size, min=50 * eps * float(size.max()))
+    order = key.argsort(stable=True)
     for part in (-w.imag, w.real, key):
-        order = order[torch.round(part[order].double() / unit).argsort(stable=True)]
+        order = order[_groups(part, reach)[order].argsort(stable=True)]
     return order
+
+
+def _groups(x: Tensor, reach: Tensor) -> Tensor:
+    """Return the number of the run of each of ``x [j]``: ascending, neighbours within the larger `reach` of both."""
+    order = x.argsort(stable=True)
+    near = torch.maximum(reach[order][1:], reach[order][:-1])
+    begins = (x[order].diff() > near).long()
+    number = torch.zeros_like(order)
+    number[order[1:]] = begins.cumsum(0)
+    return number
 
 
 def check_residuals(residual: Tensor, scale: Tensor, tol: float, what: str) -> None:
