@@ -94,6 +94,24 @@ def test_gradient_at_a_singular_matrix(rank_lost: int, scale: float) -> None:
     assert abs(float(det.detach())) < 1e-13 * scale
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64])
+def test_cofactors_at_a_singular_matrix_of_many_scales(dtype: torch.dtype) -> None:
+    high, low = (2.0 ** torch.full((300,), p) for p in (10, -10))
+    d = torch.cat([high, low, torch.zeros(1)]).to(dtype).requires_grad_()
+    det = SparseTensor.diag(d).det()
+    (g,) = torch.autograd.grad(det, d, torch.ones_like(det))
+    assert abs(complex(g[-1]) - 1.0) < 1e-4
+    small = torch.finfo(dtype).eps * 2.0**20 * len(d)
+    assert float(g[:-1].abs().max()) <= small
+
+
+def test_cofactors_of_a_nearly_singular_matrix_of_many_scales() -> None:
+    d = torch.tensor([1e200, 1e-200, 1e-200, 1e190], dtype=torch.float64, requires_grad=True)
+    (g,) = torch.autograd.grad(SparseTensor.diag(d).det(), d)
+    expected = torch.tensor([0.0, 1e190, 1e190, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(g, expected, rtol=1e-10, atol=1e170)
+
+
 def test_exactly_singular() -> None:
     v = torch.tensor([1.0, 2.0, 2.0, 4.0], dtype=torch.float64, requires_grad=True)
     A = SparseTensor(v, torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1]), (2, 2))

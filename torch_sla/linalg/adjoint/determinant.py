@@ -124,12 +124,16 @@ def _cofactors(values: Tensor, solver: Determiner) -> Tensor:
     dense = values.new_zeros(n, n)
     dense[row, col] = values
     U, s, W = torch.linalg.svd(dense)
-    one = s.new_ones(1)
-    before = torch.cat([one, s.cumprod(0)[:-1]])
-    after = torch.cat([one, s.flip(0).cumprod(0)[:-1]]).flip(0)
+    logs, none = s.double().log(), s.new_zeros(1, dtype=torch.float64)
+    before = torch.cat([none, logs.cumsum(0)[:-1]])
+    after = torch.cat([none, logs.flip(0).cumsum(0)[:-1]]).flip(0)
+    others = before + after
+    # In units of the largest, since products on the way would leave the range, 0 · ∞ among them.
+    unit = others.max().clamp(min=torch.finfo(torch.float64).min)
     turn: Tensor = torch.linalg.det(U) * torch.linalg.det(W)
-    cofactors: Tensor = turn * (U.conj() * (before * after)) @ W.conj()
-    return cofactors[row, col]
+    cofactors: Tensor = turn * (U.conj() * (others - unit).exp().to(s.dtype)) @ W.conj()
+    found = cofactors[row, col]
+    return found.sgn() * (found.abs().double().log() + unit).exp().to(s.dtype)
 
 
 def _inverse(values: Tensor, solver: Determiner, n: int) -> Tensor | None:
