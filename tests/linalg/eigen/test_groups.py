@@ -182,3 +182,26 @@ def test_a_guard_of_lobpcg_is_told_from_the_wanted_ones() -> None:
     )
     with pytest.raises(ValueError, match="4 independent columns"):
         lobpcg(lambda x: d * x, X, 4, guard=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex128])
+@pytest.mark.parametrize("which", ["LM", "SM", "LA", "SA"])
+@pytest.mark.parametrize("generalised", [False, True])
+@pytest.mark.parametrize("entries", [[], [3.0], [2.0, -5.0], [7.0, 7.0, 7.0, -6.0]])
+def test_fewer_different_eigenvalues_than_wanted(
+    entries: list[float], generalised: bool, which: str, dtype: torch.dtype
+) -> None:
+    n, k = 240, 6
+    d = torch.zeros(n, dtype=torch.float64)
+    d[torch.arange(len(entries)) * 31] = torch.tensor(entries, dtype=torch.float64)
+    m = torch.linspace(1, 2, n, dtype=torch.float64) if generalised else torch.ones(n).double()
+    every = d / m
+    key = {"LM": -every.abs(), "SM": every.abs(), "LA": -every, "SA": every}[which]
+    M = SparseTensor.diag(m).to(dtype)
+    A = SparseTensor.diag(d).to(dtype)
+    w, V = A.eigsh(k, which, M=M if generalised else None)
+    tol = 1e-4 if dtype is torch.float32 else 1e-10
+    expected = every[key.argsort(stable=True)[:k]].sort().values.to(w.dtype)
+    torch.testing.assert_close(w, expected, atol=tol, rtol=tol)
+    torch.testing.assert_close(V.mH @ (M @ V), torch.eye(k, dtype=dtype), atol=tol, rtol=0)
+    torch.testing.assert_close(A @ V, M @ V * w, atol=tol, rtol=0)

@@ -75,3 +75,28 @@ def test_refusals() -> None:
             sample(8, 8).svd(**options)
     with pytest.raises(ArgumentError, match="ord"):
         sample(8, 8).condition_number(1)
+
+
+@pytest.mark.parametrize("shape", [(1, 2100), (2100, 1), (2, 2100), (2100, 3)])
+def test_long_and_thin(shape: tuple[int, int]) -> None:
+    A = sample(*shape)
+    S = torch.linalg.svdvals(A.to_dense())
+    for k in range(1, min(shape) + 1):
+        U, found, W = A.svd(k)
+        torch.testing.assert_close(found, S[:k])
+        torch.testing.assert_close(U.T @ A.to_dense(), found.unsqueeze(1) * W)
+    torch.testing.assert_close(A.norm(2), S[0])
+
+
+@pytest.mark.parametrize("entries", [[], [2.0], [2.0, -5.0], [3.0, 3.0, 3.0, 1e-9]])
+def test_more_triplets_than_the_rank(entries: list[float]) -> None:
+    d = torch.zeros(240, dtype=torch.float64)
+    d[7 : 7 + len(entries)] = torch.tensor(entries, dtype=torch.float64)
+    A, k = SparseTensor.diag(d), 5
+    U, S, W = A.svd(k)
+    torch.testing.assert_close(S, d.abs().sort(descending=True).values[:k], atol=1e-14, rtol=1e-12)
+    for Q in (U, W.T):
+        torch.testing.assert_close(Q.T @ Q, torch.eye(k, dtype=torch.float64))
+    torch.testing.assert_close(A @ W.T, U * S, atol=1e-14, rtol=0)
+    assert float(A.norm(2)) == pytest.approx(max(map(abs, entries), default=0.0))
+    assert A.condition_number() == float("inf")

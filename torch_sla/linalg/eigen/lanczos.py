@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from torch_sla.linalg.methods.space import Operator
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["EigenSettings", "arpack", "lanczos", "rayleigh_ritz", "select", "sizes", "whole_groups"]
+__all__ = [
+    "EigenSettings",
+    "arpack",
+    "found_or_exhausted",
+    "lanczos",
+    "rayleigh_ritz",
+    "select",
+    "sizes",
+    "whole_groups",
+]
 
 
 @dataclass(frozen=True)
@@ -167,6 +176,63 @@ def arpack(*operands: Any, **options: Any) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(V))
 
 
+def found_or_exhausted(
+    find: Callable[[], Tensor], apply: Operator, outside: Operator, X: Tensor, mass: Operator
+) -> Tensor:
+    """Return the vectors ``[n, k]`` that ARPACK finds, or a space that holds them where it cannot.
+
+    It breaks down, or returns vectors that are no orthonormal ones, where its Krylov space of one vector is invariant
+    before it has room for all pairs: the matrix is zero, or has fewer different eigenvalues than were asked for. Then
+    take a basis of ``X, B X, B² X, ...``: with `k` columns the same few powers hold up to `k` vectors of each.
+
+    Parameters
+    ----------
+    find
+        Asks ARPACK.
+    apply
+        ``X -> B X``, the operator that it iterates with.
+    outside
+        Projects on the complement of what is known, where the vectors lie.
+    X
+        A start ``[n, k]``.
+    mass
+        Of the inner product.
+
+    Raises
+    ------
+    SolveError
+        ``MAXITER``, or ``BREAKDOWN`` where that space goes on growing.
+    """
+    try:
+        V = find()
+        W = outside(V)
+        gram = W.mH @ mass(W)
+        if float((gram - torch.eye(len(gram)).to(gram)).abs().max()) < 0.1:
+            return V
+        failure = SolveError(Result.BREAKDOWN, "the computed eigenvectors are linearly dependent")
+    except SolveError as error:
+        if error.result is not Result.BREAKDOWN:
+            raise
+        failure = error
+    n, k = X.shape
+    most = k * max(2 * k + 1, 20)
+    V = torch.linalg.qr(X).Q
+    # Of what `apply` makes of anything; less than its rounding is nothing.
+    least = 1e3 * torch.finfo(X.dtype).eps * float(torch.linalg.vector_norm(apply(V), 2, 0).max())
+    V = new = torch.linalg.qr(outside(X)).Q
+    while new.shape[1] and V.shape[1] < n:
+        if V.shape[1] > most:
+            raise failure
+        W = outside(apply(new.contiguous()))
+        for _ in range(2):
+            W = W - V @ (V.mH @ W)
+        U, S, _ = torch.linalg.svd(W, full_matrices=False)
+        new = U[:, least < S]
+        new = torch.linalg.qr(new - V @ (V.mH @ new)).Q
+        V = torch.cat([V, new], 1)
+    return V
+
+
 class _Search:
     """One pencil, and the operator whose dominant eigenvectors are the wanted ones."""
 
@@ -209,14 +275,35 @@ class _Search:
 
         if self._generalised:
             options["M"] = wrap(self._m)
-        if self._inverse is not None:
-            inverse = wrap(self._without(self._inverse, known))
-            V = arpack(wrap(self._a), which="LM", sigma=self._sigma, OPinv=inverse, **options)
-        else:
+        mass_v = None if known is None else self._m(known)
+
+        def outside(X: Tensor) -> Tensor:
+            return X if known is None or mass_v is None else X - known @ (mass_v.mH @ X)
+
+        def ask() -> Tensor:
+            if self._inverse is not None:
+                inverse = wrap(self._without(self._inverse, known))
+                return arpack(
+                    wrap(self._a), which="LM", sigma=self._sigma, OPinv=inverse, **options
+                )
             if self._mass_inverse is not None:
                 options["Minv"] = wrap(self._mass_inverse)
-            V = arpack(wrap(self._without(self._a, known)), which=s.which, **options)
-        return V.to(values.device)
+            return arpack(wrap(self._without(self._a, known)), which=s.which, **options)
+
+        return found_or_exhausted(
+            lambda: ask().to(values.device),
+            self._spread,
+            outside,
+            start(n, k, values.dtype, values.device),
+            self._m,
+        )
+
+    def _spread(self, X: Tensor) -> Tensor:
+        """Apply the operator that ARPACK iterates with."""
+        if self._inverse is not None:
+            return self._inverse(self._m(X).contiguous())
+        Y = self._a(X)
+        return Y if self._mass_inverse is None else self._mass_inverse(Y)
 
     def _without(self, operator: Operator, V: Tensor | None) -> Operator:
         """`operator` on the complement of `V`, whose vectors are made the least wanted."""
@@ -253,7 +340,8 @@ class _Search:
 
     def _factor(self, M: tuple[Pattern, Tensor] | None, sigma: float) -> tuple[DirectSolver, float]:
         """Factor of the shifted matrix, moved off an eigenvalue it may have hit."""
-        step = max_norm(self._pattern, self._values) * torch.finfo(self._values.dtype).eps ** 0.5
+        norm = max_norm(self._pattern, self._values) or 1.0
+        step = norm * torch.finfo(self._values.dtype).eps ** 0.5
         if M is not None:
             step /= max_norm(*M)
         for shift in (sigma, sigma - step, sigma - 100 * step):

@@ -21,7 +21,7 @@ from torch_sla.linalg.eigen.convention import (
     start,
 )
 from torch_sla.linalg.eigen.dense import to_dense
-from torch_sla.linalg.eigen.lanczos import arpack, whole_groups
+from torch_sla.linalg.eigen.lanczos import arpack, found_or_exhausted, whole_groups
 from torch_sla.linalg.eigen.operators import (
     WholeSpace,
     linear_operator,
@@ -141,7 +141,7 @@ def condition_number(A: SparseTensor, ord: int = 2) -> Tensor:
         _, smallest, _ = svd(A, 1, "SM")
     except SolveError as error:
         if error.result is Result.SINGULAR:
-            return largest[0].detach() * float("inf")
+            return largest[0].detach() + float("inf")
         raise
     if float(smallest[0].detach()) == 0:
         return largest[0].detach() + float("inf")
@@ -218,7 +218,7 @@ class _Triplets(WholeSpace):
         if not small:
             check_residuals(
                 torch.cat([pair[0](W.contiguous()) - U * S, pair[1](U.contiguous()) - W * S]),
-                S.new_full((self._k,), size),
+                S.new_full((self._k,), size).clamp(min=torch.finfo(S.dtype).tiny),
                 max(0.01 * torch.finfo(S.dtype).eps ** 0.5, self._tol or 0.0),
                 "the singular triplets",
             )
@@ -229,10 +229,8 @@ class _Triplets(WholeSpace):
         """Orthonormal basis of the wanted right singular vectors of `forward`, and of at least one more."""
         M, N = self._inner.shape
         n, a = min(M, N), self._values
-        if self._k > n - 2:
-            raise ArgumentError(
-                f"at most {n - 2} singular triplets of a matrix of this size, got {self._k}"
-            )
+        if self._k > n - 2:  # more than ARPACK finds, and as much memory as the answer
+            return torch.eye(n, dtype=a.dtype, device=a.device)
         if self._which == "LM":
 
             def gram(x: Tensor) -> Tensor:
@@ -251,15 +249,19 @@ class _Triplets(WholeSpace):
             def outside(x: Tensor) -> Tensor:
                 return x if known is None else x - known @ (known.mH @ x)
 
-            V = arpack(
-                linear_operator(lambda x: outside(gram(outside(x))), n, a.dtype, a.device),
-                k=k,
-                v0=start(n, 2, a.dtype, a.device)[:, 0 if known is None else 1].cpu().numpy(),
-                tol=self._tol or 0.0,
-                maxiter=self._maxiter,
-            )
+            def ask() -> Tensor:
+                found = arpack(
+                    linear_operator(lambda x: outside(gram(outside(x))), n, a.dtype, a.device),
+                    k=k,
+                    v0=start(n, 2, a.dtype, a.device)[:, 0 if known is None else 1].cpu().numpy(),
+                    tol=self._tol or 0.0,
+                    maxiter=self._maxiter,
+                )
+                return found.to(a.device)
+
+            V = found_or_exhausted(ask, gram, outside, start(n, k, a.dtype, a.device), lambda x: x)
             # What is left of the largest singular vectors counts most in the residual of the smallest.
-            return gram(V.to(a.device)) if self._which == "SM" else V.to(a.device)
+            return gram(V) if self._which == "SM" else V
 
         def ritz(V: Tensor) -> tuple[Tensor, Tensor]:
             V = torch.linalg.qr(V).Q
