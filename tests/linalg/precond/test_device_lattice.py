@@ -350,3 +350,19 @@ def test_no_block_reaches_into_another() -> None:
     z = whole.apply(r.reshape(-1, 1)).reshape(times, n)
     assert bool((z[2] != 0).any())
     assert torch.equal(z[[0, 1, 3]], torch.zeros(3, n, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (AMG(method="classical"), "method"),
+        (AMG(method="lattice", cycle="K"), "cycle"),
+        (AMG(cycle="K"), "cycle"),
+        (AMG(method="lattice", smoother="line"), "smoother"),
+        (AMG(method="smoothed_aggregation", smoother="gauss_seidel"), "smoother"),
+    ],
+    ids=["points", "lattice, K", "K", "lines", "rows"],
+)
+def test_what_no_device_has_is_refused(options: AMG, name: str) -> None:
+    with pytest.raises(ArgumentError, match=f"`{name}` must be .* on a"):
+        build(*split(laplacian(30, 30)), options)

@@ -129,18 +129,13 @@ class DeviceAggregation(DeviceHierarchy):
         *,
         unsymmetric: bool = False,
     ) -> None:
-        super().__init__(scalar_rows(pattern), values.device)
-        if options.cycle == "K":
-            raise ArgumentError(
-                "`cycle` must be V or W on a device, got 'K', whose inner products would wait for it"
-            )
+        super().__init__(scalar_rows(pattern), values.device, options)
         if near_nullspace is not None and (
             near_nullspace.ndim != 2 or near_nullspace.shape[0] != self.n
         ):
             raise ArgumentError(
                 f"`near_nullspace` must be [{self.n}, k], got {list(near_nullspace.shape)}"
             )
-        self.options = options
         self._pattern = pattern
         self._vectors = near_nullspace
         self._unsymmetric = unsymmetric

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
+from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels.arguments import expect_columns, plain
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.precond.multigrid.device.turns import Turns
@@ -13,6 +14,8 @@ from torch_sla.linalg.precond.multigrid.levels import Leveled
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from torch_sla.linalg.precond.multigrid.options import AMG
 
 __all__ = ["DeviceHierarchy"]
 
@@ -29,13 +32,24 @@ class DeviceHierarchy(Leveled):
         Unknowns.
     device
         Of the levels.
+    options
+        See `AMG`.
+
+    Raises
+    ------
+    ArgumentError
+        For a K cycle.
     """
 
     method: str
     dtype: torch.dtype
 
-    def __init__(self, n: int, device: torch.device) -> None:
-        self.n, self._turns = n, Turns(device)
+    def __init__(self, n: int, device: torch.device, options: AMG) -> None:
+        if options.cycle == "K":
+            raise ArgumentError(
+                "`cycle` must be V or W on a device, got 'K', whose inner products would wait for it"
+            )
+        self.n, self.options, self._turns = n, options, Turns(device)
 
     @property
     @abstractmethod

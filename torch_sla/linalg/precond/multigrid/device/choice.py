@@ -48,11 +48,21 @@ def build(
         See `AMG`.
     structure
         May bring a near-nullspace or coordinates.
+
+    Raises
+    ------
+    ArgumentError
+        For a method, cycle or smoother that no hierarchy on a device has.
     """
     from torch_sla.linalg.precond.multigrid.device.lattice import DeviceLattice
 
     vectors = chosen_near_nullspace(options.near_nullspace, structure, scalar_rows(pattern))
     unsymmetric = structure is not None and structure.symmetric is False
+    if options.method == "classical":
+        raise ArgumentError(
+            "`method` must be auto, lattice or smoothed_aggregation on a device, got 'classical', which keeps points "
+            "one after the other"
+        )
     asked = options.method == "lattice"
     if suits_lattice(options, vectors, unsymmetric=unsymmetric):
         if pattern.lattice is not None:

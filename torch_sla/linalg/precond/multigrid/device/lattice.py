@@ -21,7 +21,7 @@ from weakref import proxy
 import torch
 from torch import Tensor
 
-from torch_sla.errors import Result, SolveError
+from torch_sla.errors import ArgumentError, Result, SolveError
 from torch_sla.linalg.kernels import krylov, lattice as kernels
 from torch_sla.linalg.kernels.stencils import Stencil
 from torch_sla.linalg.precond.multigrid.device.base import DeviceHierarchy
@@ -62,6 +62,8 @@ class DeviceLattice(DeviceHierarchy):
 
     Raises
     ------
+    ArgumentError
+        For a cycle or smoother that it has not.
     SolveError
         ``BREAKDOWN`` when a row has a zero diagonal, ``NONFINITE`` for NaN or infinity.
     """
@@ -72,8 +74,12 @@ class DeviceLattice(DeviceHierarchy):
         lattice = pattern.lattice
         if lattice is None:
             raise ValueError("the pattern is not a lattice")
-        super().__init__(lattice.n, values.device)
-        self.options, self._pattern, self._lattice = options, pattern, lattice
+        if options.smoother == "line":
+            raise ArgumentError(
+                "`smoother` must be spai0 on a lattice on a device, got 'line', which solves along a line step by step"
+            )
+        super().__init__(lattice.n, values.device, options)
+        self._pattern, self._lattice = pattern, lattice
         self.contrary = 0.0
         self._idle = torch.zeros(1, dtype=torch.int32, device=values.device)
         self._space: ConjugateGradients | None = None
