@@ -13,6 +13,7 @@ from torch_sla.linalg.kernels.multigrid import Transfer
 from torch_sla.linalg.methods.gmres import gmres
 from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.multigrid import AMG, Hierarchy, rigid_body_modes
+from torch_sla.linalg.precond.multigrid.device import build as build_on_device
 from torch_sla.linalg.sparse.structure import Structure
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason="needs the extension")
@@ -369,6 +370,26 @@ def test_same_class_as_pyamg() -> None:
 def test_options_are_checked(changes: dict, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         AMG(**changes)
+
+
+@pytest.mark.parametrize("device", [False, True])
+def test_a_near_nullspace_must_have_columns(device: bool) -> None:
+    pattern, values = split(poisson(24, 21))
+    n = 24 * 21
+    for vectors in (torch.ones(n), torch.ones(n - 1, 1), torch.ones(n, 0)):
+        with pytest.raises(ArgumentError, match="`near_nullspace` must be"):
+            (build_on_device if device else Hierarchy)(pattern, values, AMG(near_nullspace=vectors))
+    with pytest.raises(ArgumentError, match="`near_nullspace` has NaN"):
+        Hierarchy(pattern, values, AMG(near_nullspace=torch.full((n, 1), float("nan"))))
+
+
+@pytest.mark.parametrize("device", [False, True])
+@pytest.mark.parametrize("change", [{"strength": 0.1}, {"damping": 0.0}, {"block": 1}])
+def test_settings_of_aggregates_leave_the_lattice(change: dict[str, float], device: bool) -> None:
+    pattern, values = split(poisson(24, 21))
+    make = build_on_device if device else Hierarchy
+    assert make(pattern, values, AMG()).method == "lattice"
+    assert make(pattern, values, AMG(**change)).method == "smoothed aggregation"
 
 
 @pytest.mark.parametrize("method", ["lattice", "smoothed_aggregation", "classical"])

@@ -125,6 +125,8 @@ class CompiledHierarchy(CompiledCycle):
                     f"`near_nullspace` must have 1 to {MAX_BLOCK} columns, "
                     f"got {near_nullspace.shape[1]}"
                 )
+            if not torch.isfinite(near_nullspace).all():
+                raise ArgumentError("`near_nullspace` has NaN or infinity")
             vectors = plain(near_nullspace, self.dtype).numpy()
         self._guarded(self._native.build, self._values(values), vectors, self._threads)
 

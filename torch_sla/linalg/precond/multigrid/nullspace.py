@@ -63,14 +63,26 @@ def chosen_near_nullspace(
 
     The last applies where there are coordinates with as many components as unknowns; None stands
     for constants.
+
+    Raises
+    ------
+    ArgumentError
+        For vectors of another length, or none.
     """
     if given is not None:
-        return given
+        return _columns(given, n)
     if structure is None:
         return None
     if structure.near_nullspace is not None:
-        return structure.near_nullspace
+        return _columns(structure.near_nullspace, n)
     x = structure.coordinates
     if x is not None and x.ndim == 2 and x.shape[1] in (2, 3) and x.numel() == n:
         return rigid_body_modes(x)
     return None
+
+
+def _columns(vectors: Tensor, n: int) -> Tensor:
+    """Return ``[n, k]`` vectors as they are, or refuse them."""
+    if vectors.ndim != 2 or vectors.shape[0] != n or not vectors.shape[1]:
+        raise ArgumentError(f"`near_nullspace` must be [{n}, k], got {list(vectors.shape)}")
+    return vectors

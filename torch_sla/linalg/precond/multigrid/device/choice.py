@@ -27,9 +27,8 @@ def suits_lattice(options: AMG, vectors: Tensor | None, *, unsymmetric: bool) ->
     """Whether options and structure leave the choice of a lattice open, wherever there is one."""
     if options.method == "lattice":
         return True
-    left_alone = (
-        vectors is None and (options.strength, options.smoother, options.block) == (None,) * 3
-    )
+    settings = (options.strength, options.damping, options.smoother, options.block)
+    left_alone = vectors is None and settings == (None,) * 4
     return options.method == "auto" and left_alone and options.cycle != "K" and not unsymmetric
 
 
