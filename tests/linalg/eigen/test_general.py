@@ -149,3 +149,18 @@ def test_small_eigenvalues_beside_large_ones_are_told_apart(
     for k in (1, 2):
         w = SparseTensor.diag(d).eigs(k, return_eigenvectors=False, **options)
         torch.testing.assert_close(w.real, wanted[:k], rtol=1e-3, atol=0)
+
+
+def test_the_smallest_imaginary_parts_of_a_real_matrix(path: str) -> None:
+    n = 240
+    g = torch.Generator().manual_seed(1)
+    turn = torch.randn(n - 1, dtype=torch.float64, generator=g)
+    d = torch.linspace(1, 3, n, dtype=torch.float64)
+    A = SparseTensor.tridiagonal(turn, d, torch.randn(n - 1, dtype=torch.float64, generator=g))
+    if path == "iterative":
+        with pytest.raises(ArgumentError, match="sigma"):
+            A.eigs(4, "SI")
+        return
+    every = torch.linalg.eigvals(A.to_dense()).imag.abs()
+    w = A.eigs(4, "SI", return_eigenvectors=False)
+    torch.testing.assert_close(w.imag.abs(), every.sort().values[:4], atol=1e-10, rtol=0)

@@ -70,7 +70,7 @@ def eigs(
         Number of pairs.
     which
         Largest or smallest magnitude (``"LM" "SM"``), real part (``"LR" "SR"``) or imaginary part (``"LI" "SI"``;
-        its magnitude for a real matrix). With `sigma` only ``"LM"``.
+        its magnitude for a real matrix, where ``"SI"`` is for up to 2000 rows). With `sigma` only ``"LM"``.
     sigma
         Find the eigenvalues nearest to this number, by shift and invert.
     M
@@ -184,8 +184,15 @@ class _Problem(WholeSpace):
         """Find, sort, check and normalise the pairs."""
         values, mass = values.detach(), None if mass is None else mass.detach()
         n, k = self.pattern.shape[0], self._k
-        if n <= _DENSE or (k > n // 3 and n <= _DENSE_LIMIT):
+        # Among real eigenvalues and conjugate pairs the smallest imaginary parts are no end of the spectrum.
+        inside = self._which == "SI" and not values.is_complex()
+        if n <= _DENSE or ((inside or k > n // 3) and n <= _DENSE_LIMIT):
             w, V = self._dense(values, mass)
+        elif inside:
+            raise ArgumentError(
+                f"which='SI' of a real matrix goes up to {_DENSE_LIMIT} rows, got {n}: iterations find the ends of a "
+                "spectrum, and this is its middle; give a real `sigma`"
+            )
         else:
             w, V = self._arpack(values, mass)
         w, V = w.to(values.dtype.to_complex()), V.to(w.dtype)
