@@ -301,3 +301,17 @@ def test_the_few_that_are_not_real() -> None:
     ) as told:
         A.partition(3).eigs(10, "LI", maxiter=40)
     assert 0 < told.value.residual < 1
+
+
+def test_the_smallest_imaginary_parts_of_a_real_matrix() -> None:
+    g = torch.Generator().manual_seed(1)
+    for n in (20, 60):
+        turn = torch.randn(2, n - 1, dtype=torch.float64, generator=g)
+        A = SparseTensor.tridiagonal(turn[0], torch.linspace(1, 3, n, dtype=torch.float64), turn[1])
+        if n == 60:
+            with pytest.raises(ArgumentError, match="sigma"):
+                A.partition(2).eigs(4, "SI")
+            continue
+        every = torch.linalg.eigvals(A.to_dense()).imag.abs().sort().values
+        w, _ = A.partition(2).eigs(4, "SI")
+        torch.testing.assert_close(w.imag.abs(), every[:4], atol=1e-9, rtol=0)

@@ -148,6 +148,11 @@ class PartGeneral:
         )
 
 
+def _dimension(k: int) -> int:
+    """Return the vectors of a Krylov space for `k` pairs."""
+    return max(3 * k + 13, 30)
+
+
 def _arnoldi(
     A: Operator,
     fresh: Callable[[int], Tensor],
@@ -170,7 +175,7 @@ def _arnoldi(
     """
     v = fresh(0)
     n, starts = space.size(v), 1
-    m = min(max(3 * k + 13, 30), n)
+    m = min(_dimension(k), n)
     V = v.new_empty(m + 1, *v.shape)
     V[0] = v / space.norm(v)
     H = torch.zeros(m + 1, m, dtype=v.dtype, device=v.device)
@@ -220,8 +225,8 @@ def _arnoldi(
     found = int((error[first[:k]] <= tol).sum())
     raise SolveError(
         Result.MAXITER,
-        f"restarted Arnoldi found {found} of {k} pairs; where many eigenvalues are equally good (real ones by 'LI' or "
-        "'SI'), ask for fewer, or for those at an end of the spectrum ('LM', 'LR', 'SR')",
+        f"restarted Arnoldi found {found} of {k} pairs; where many eigenvalues are equally good (real ones by 'LI'), "
+        "ask for fewer, or for those at an end of the spectrum ('LM', 'LR', 'SR')",
         iterations=restarts,
         residual=reached,
     )
@@ -255,4 +260,9 @@ def part_eigs(
     check_request(k, A.rows.n, tol, maxiter)
     if which not in RANK:
         raise ArgumentError(f"`which` must be one of {', '.join(RANK)}, got {which!r}")
+    if which == "SI" and not values.is_complex() and A.rows.n > _dimension(k):
+        raise ArgumentError(
+            f"which='SI' of a real matrix in parts goes up to {_dimension(k)} rows for k={k}, got {A.rows.n}: "
+            "iterations find the ends of a spectrum, and this is its middle; gather the matrix and give a real `sigma`"
+        )
     return general_eigenpairs(values, None, PartGeneral(A, k, which, tol, maxiter, norm))

@@ -83,6 +83,7 @@ def eigs(
     ----------
     k, which, return_eigenvectors, tol, maxiter
         As for `SparseTensor.eigs`, without shifts; ``"SM" "SR" "LR" "SI" "LI"`` take more restarts than ``"LM"``.
+        ``"SI"`` of a real matrix is for some dozens of rows.
 
     Returns
     -------
