@@ -69,3 +69,12 @@ def test_gradients_of_empty_matrices_are_mapped(
     mapped = torch.func.vmap(torch.func.grad(loss, argnums=(0, 1, 2)), in_dims=(None, 0, 0))
     for found, size in zip(mapped(v, b, x), ((3, 0), b.shape, x.shape), strict=True):
         assert torch.equal(found, torch.zeros(size))
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 3), (3, 0), (2, 0, 0), (0, 2, 2), (2, 1, 0, 4)])
+def test_dense_tensors_without_entries_are_matrices(shape: tuple[int, ...]) -> None:
+    dense = torch.zeros(shape, requires_grad=True)
+    A = SparseTensor.from_dense(dense)
+    assert (A.shape, A.nnz) == (shape, 0)
+    (slope,) = torch.autograd.grad(A.to_dense().sum(), dense)
+    assert torch.equal(slope, torch.zeros(shape))

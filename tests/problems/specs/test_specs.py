@@ -199,6 +199,16 @@ def test_hash_covers_the_content_of_files(tmp_path) -> None:
     assert tour(diffusivity={"file": str(tmp_path / "b.npy")}).spec_hash != first.spec_hash
 
 
+def test_hash_of_a_solution_is_that_of_the_content_it_was_solved_with(tmp_path) -> None:
+    np.save(tmp_path / "a.npy", np.ones(32))
+    problem = tour(diffusivity={"file": str(tmp_path / "a.npy")})
+    expected = tour(diffusivity={"file": str(tmp_path / "a.npy")}).spec_hash
+    solution = problem.solve()
+    np.save(tmp_path / "a.npy", 2 * np.ones(32))
+    assert solution.identity["spec_hash"] == problem.solve().spec_hash == expected
+    assert tour(diffusivity={"file": str(tmp_path / "a.npy")}).solve().spec_hash != expected
+
+
 def test_long_arrays_go_beside_the_file(tmp_path) -> None:
     points = np.linspace(0.0, 1.0, 101)[:, None]
     cells = np.stack([np.arange(100), np.arange(1, 101)], 1)

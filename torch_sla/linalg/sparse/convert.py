@@ -38,7 +38,7 @@ __all__ = [
 def _support(dense: Tensor, threshold: float) -> Pattern:
     """Positions where some member of a batch exceeds the threshold."""
     kept = ~(physical(dense).abs() <= threshold)  # NaN is kept, to be noticed
-    kept = kept.reshape(-1, *dense.shape[-2:]).any(0)
+    kept = kept[None].flatten(0, -3).any(0)  # of an empty one no size can be inferred
     row, col = kept.nonzero().unbind(1)
     return Pattern.from_coo(row, col, (dense.shape[-2], dense.shape[-1]))
 

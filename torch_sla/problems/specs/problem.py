@@ -256,8 +256,12 @@ class Problem(Differentiable, Spec):
                     before = time.monotonic()
                     # Of a copy of the declaration: problem and model do not hold each other.
                     declared = self.model_copy()
-                    declared._model = None
+                    declared.forget()
                     self._model = registry.verbs(self.type)(declared)
+                    # Files are read now; what identifies them later must not be what is written to them meanwhile. One
+                    # that was not needed may be gone.
+                    with contextlib.suppress(OSError):
+                        self._hash = declared.spec_hash
                     logger.info("compiled %s in %.3g s", self.type, time.monotonic() - before)
                 modes.enter_context(together())
                 yield self._model
