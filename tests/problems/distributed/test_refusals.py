@@ -110,6 +110,13 @@ def test_values_that_cannot_be(given: dict[str, Any], error: type[Exception], me
         sla.distribute(poisson(), 2).solve(**given)
 
 
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_reaction_on_sides_that_nothing_holds(parts: int) -> None:
+    problem = poisson(outputs=[sla.Reaction("held", on="left"), sla.Reaction("free", on="top")])
+    with pytest.raises(SpecError, match=r"outputs\.1\.on: no Dirichlet condition holds 'u'"):
+        sla.distribute(problem, parts).solve()
+
+
 @pytest.mark.parametrize("level", [False, True])
 def test_velocities_that_do_not_balance(level: bool) -> None:
     sides: list[Any] = [

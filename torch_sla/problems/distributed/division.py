@@ -25,6 +25,8 @@ from torch_sla.problems.distributed.bodies import motions_left
 from torch_sla.problems.distributed.pieces import Pieces
 from torch_sla.problems.distributed.share import Share
 from torch_sla.problems.distributed.sight import seen
+from torch_sla.problems.lowering.reactions import is_held
+from torch_sla.problems.specs.outputs import Reaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,6 +213,16 @@ class Division:
         for s in self.shares:
             mask[s.held] = s.free
         return mask
+
+    @cached_property
+    def free_sides(self) -> tuple[int, ...]:
+        """Of the outputs, which are reactions on facets that nothing holds anywhere; all call it together."""
+        asked = [(i, o) for i, o in enumerate(self.spec.outputs) if isinstance(o, Reaction)]
+        model = self.model
+        here = [is_held(model, model.select_facets(o.on, f"outputs.{i}.on")) for i, o in asked]
+        bears = torch.tensor(here, device=self.device).double()
+        anywhere = self.comm.reduce(bears, "max").tolist() if asked else []
+        return tuple(i for (i, _), some in zip(asked, anywhere, strict=True) if not some)
 
     # -- cutting --------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from torch_sla.problems.expression.functions import root
 from torch_sla.problems.lowering.conditions import positions
 from torch_sla.problems.lowering.operators import Operator
 from torch_sla.problems.lowering.outputs import Taken, take_one
-from torch_sla.problems.lowering.reactions import held
+from torch_sla.problems.lowering.reactions import held, nothing_holds
 from torch_sla.problems.specs import outputs as kinds
 from torch_sla.problems.specs.written import Formula
 
@@ -395,7 +395,9 @@ class Spread(Quantity):
 
 
 def quantities(division: Division) -> list[Quantity]:
-    """Return the outputs of a problem, in order."""
+    """Return the outputs of a problem, in order; all processes call it together."""
+    for i in division.free_sides:
+        raise nothing_holds(division.model, f"outputs.{i}")
     found: list[Quantity] = []
     for i, output in enumerate(division.spec.outputs):
         kind: type[Quantity] = Total

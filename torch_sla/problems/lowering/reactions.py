@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.outputs import Taken
     from torch_sla.problems.specs import outputs as kinds
 
-__all__ = ["boundary_facets", "flux", "flux_facets", "held", "reaction"]
+__all__ = [
+    "boundary_facets",
+    "flux",
+    "flux_facets",
+    "held",
+    "is_held",
+    "nothing_holds",
+    "reaction",
+]
 
 
 def flux(taken: Taken, output: kinds.Flux, path: str) -> Tensor:
@@ -49,16 +57,27 @@ def reaction(taken: Taken, output: kinds.Reaction, path: str) -> Tensor:
 
     def make() -> Tensor:
         facets = boundary_facets(model, output.on, f"{path}.on")
-        first = next(iter(model.ranks))
-        fixed = [s.facets for s in model.selections if s.kind == "dirichlet" and s.unknown == first]
-        if not fixed or not bool(torch.isin(facets, torch.cat(fixed)).any()):
-            raise SpecError(
-                f"no Dirichlet condition holds {first!r} on these facets, so there is no reaction on them",
-                path=f"{path}.on",
-            )
+        if not is_held(model, facets):
+            raise nothing_holds(model, path)
         return facets
 
     return held(taken, model.once(("reaction", output.on), make))
+
+
+def is_held(model: Model, facets: Tensor) -> bool:
+    """Return whether a Dirichlet condition holds the first unknown on some of the facets."""
+    first = next(iter(model.ranks))
+    fixed = [s.facets for s in model.selections if s.kind == "dirichlet" and s.unknown == first]
+    return bool(fixed) and bool(torch.isin(facets, torch.cat(fixed)).any())
+
+
+def nothing_holds(model: Model, path: str) -> SpecError:
+    """Return the error of a reaction on facets that are free."""
+    first = next(iter(model.ranks))
+    return SpecError(
+        f"no Dirichlet condition holds {first!r} on these facets, so there is no reaction on them",
+        path=f"{path}.on",
+    )
 
 
 def boundary_facets(model: Model, on: tuple[str, ...], path: str) -> Tensor:
