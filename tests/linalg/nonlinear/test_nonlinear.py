@@ -166,6 +166,50 @@ def test_a_wrong_jacobian_never_gives_a_wrong_gradient() -> None:
         u.sum().backward()
 
 
+def test_a_jacobian_without_a_record_has_second_derivatives() -> None:
+    c = torch.linspace(1, 2, N, dtype=torch.float64, requires_grad=True)
+
+    def root(c: torch.Tensor) -> torch.Tensor:
+        return nonlinear_solve(
+            lambda u, c: u**3 - c,
+            torch.ones(N, dtype=torch.float64),
+            c,
+            jacobian_fn=lambda u, c: SparseTensor.diag(3 * u.detach() ** 2),
+        )
+
+    (g,) = torch.autograd.grad(root(c).sum(), c, create_graph=True)
+    (h,) = torch.autograd.grad(g.sum(), c, create_graph=True)
+    (third,) = torch.autograd.grad(h.sum(), c)
+    z = c.detach()
+    torch.testing.assert_close(g, z ** (-2 / 3) / 3)
+    torch.testing.assert_close(h, -2 / 9 * z ** (-5 / 3))
+    torch.testing.assert_close(third, 10 / 27 * z ** (-8 / 3))
+
+
+def test_second_derivatives_in_a_coupling_that_vanishes() -> None:
+    A, k = chain(), torch.zeros((), dtype=torch.float64, requires_grad=True)
+
+    def loss(k: torch.Tensor) -> torch.Tensor:
+        return A.nonlinear_solve(lambda u, A, k: A @ u + k * u.sum() - C, U0, k).sum()
+
+    (g,) = torch.autograd.grad(loss(k), k, create_graph=True)
+    (h,) = torch.autograd.grad(g, k)
+    # Σ u = s / (1 + k e) with s = 1ᵀ A⁻¹ c, e = 1ᵀ A⁻¹ 1.
+    inverse = A.to_dense().inverse()
+    s, e = (inverse @ C).sum(), inverse.sum()
+    torch.testing.assert_close(g.detach(), -s * e)
+    torch.testing.assert_close(h, 2 * s * e**2)
+
+
+def test_a_recorded_gradient_is_as_accurate_as_one_that_is_not() -> None:
+    c = torch.linspace(1, 2, N, dtype=torch.float64, requires_grad=True)
+    near = c.detach() ** (1 / 3) + 1e-12 * torch.arange(N)
+    u = nonlinear_solve(lambda u, c: u**3 - c, near, c, rtol=0.5)
+    w = torch.linspace(1, 3, N, dtype=torch.float64)
+    (g,) = torch.autograd.grad(u @ w, c, create_graph=True)
+    torch.testing.assert_close(g.detach(), w * c.detach() ** (-2 / 3) / 3, rtol=1e-8, atol=0)
+
+
 @pytest.mark.parametrize("compiled", [True, False])
 def test_colouring(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not compiled:

@@ -57,22 +57,18 @@ class Colouring:
         counts = torch.bincount(self._colour[rows], minlength=self.count).tolist()
         self._columns = self.pattern.ccol.long()[self._order].split(counts)
 
-    def jacobian(self, F: Tensor, u: Tensor, *, recorded: bool = False) -> SparseTensor:
-        """Return ``∂F/∂u`` on the pattern; `F` must be recorded as a function of `u`.
+    def jacobian(self, F: Tensor, u: Tensor) -> SparseTensor:
+        """Return ``∂F/∂u`` on the pattern, not recorded; `F` must be recorded as a function of `u`.
 
         Parameters
         ----------
         F, u
             Of one size ``n``.
-        recorded
-            Whether the Jacobian itself is to be differentiable.
         """
         parts = []
         for c, columns in enumerate(self._columns):
             seed = (self._colour == c).to(F.dtype).reshape(F.shape)
-            (g,) = torch.autograd.grad(
-                F, u, seed, retain_graph=True, create_graph=recorded, allow_unused=True
-            )
+            (g,) = torch.autograd.grad(F, u, seed, retain_graph=True, allow_unused=True)
             g = torch.zeros_like(u) if g is None else g
             parts.append(g.reshape(-1)[columns])
         values = torch.cat(parts)[self._back] if parts else F.new_zeros(0)

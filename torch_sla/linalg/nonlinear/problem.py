@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -173,7 +174,7 @@ class NonlinearProblem:
         with torch.enable_grad():
             x = u.detach().requires_grad_()
             if self._jacobian_fn is not None:
-                return self._direct(self._jacobian(x, leaves, recorded=False), F)
+                return self._direct(self._jacobian(x, leaves), F)
             G = self.residual(x, leaves)
             if not G.requires_grad:
                 raise SolveError(Result.SINGULAR, "the residual does not depend on u")
@@ -191,7 +192,12 @@ class NonlinearProblem:
     def _sparse(self) -> bool:
         return self._colouring is not None or self._jacobian_fn is not None
 
-    def _jacobian(self, u: Tensor, leaves: tuple[Tensor, ...], *, recorded: bool) -> SparseTensor:
+    def _jacobian_at(self, u: Tensor, leaves: tuple[Tensor, ...]) -> SparseTensor:
+        """Return the sparse Jacobian, not recorded."""
+        with torch.enable_grad():
+            return self._jacobian(u.detach().requires_grad_(), leaves).detach()
+
+    def _jacobian(self, u: Tensor, leaves: tuple[Tensor, ...]) -> SparseTensor:
         if self._jacobian_fn is not None:
             J = self._jacobian_fn(u, *self._rebuild(leaves))
             if isinstance(J, Tensor):
@@ -207,7 +213,7 @@ class NonlinearProblem:
             return J
         if self._colouring is None:
             raise ArgumentError("there is no pattern to build a sparse Jacobian on")
-        return self._colouring.jacobian(self.residual(u, leaves), u, recorded=recorded)
+        return self._colouring.jacobian(self.residual(u, leaves), u)
 
     def _krylov(self, product: Callable[[Tensor], Tensor], b: Tensor, rtol: float) -> Tensor:
         M = self._precondition
@@ -224,18 +230,11 @@ class NonlinearProblem:
     def adjoint(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:
         """Solve ``Jᵀ λ = g``; recorded when gradients are enabled."""
         self.info.require_derivative()
-        recorded = torch.is_grad_enabled()
+        if torch.is_grad_enabled() and any(x.requires_grad for x in (u, g, *leaves)):
+            return self._adjoint_recorded(u, leaves, g)
         if not self._sparse:
-            return (
-                self._adjoint_recorded(u, leaves, g)
-                if recorded
-                else self._adjoint_krylov(u, leaves, g)
-            )
-        with torch.enable_grad():
-            x = u.view_as(u) if recorded and u.requires_grad else u.detach().requires_grad_()
-            J = self._jacobian(x, leaves, recorded=recorded)
-            if not recorded:
-                J = J.detach()
+            return self._adjoint_krylov(u, leaves, g)
+        J = self._jacobian_at(u, leaves)
         many = g.ndim > u.ndim
         rhs = g.reshape(len(g), -1).T if many else g.reshape(-1)
         found: Tensor = J.T().solve(rhs, **dict(self._options.linear))
@@ -265,7 +264,7 @@ class NonlinearProblem:
             x = u.detach().requires_grad_()
             product = directional(self.residual(x, leaves), x)
         if self._sparse:
-            J = self._jacobian(u.detach().requires_grad_(), leaves, recorded=False).detach()
+            J = self._jacobian_at(u, leaves)
             du: Tensor = J.solve(b.reshape(-1), **dict(self._options.linear)).reshape(b.shape)
             error = float(torch.linalg.vector_norm(product(du) - b))
             if error <= torch.finfo(b.dtype).eps ** 0.4 * float(torch.linalg.vector_norm(b)):
@@ -281,7 +280,12 @@ class NonlinearProblem:
         return self._krylov(turned(F, x), g.detach(), min(self._options.rtol, 1e-8) or 1e-10)
 
     def _adjoint_recorded(self, u: Tensor, leaves: tuple[Tensor, ...], g: Tensor) -> Tensor:
-        """Solve the adjoint equation as a problem of its own: linear in λ, and differentiable."""
+        """Solve the adjoint equation as a problem of its own: linear in λ, and differentiable.
+
+        Its derivatives are those of the residual. A sparse Jacobian only solves: what it holds may be right at one
+        place and change in another way (one that was assembled without a record, an entry beyond the pattern that
+        happens to vanish).
+        """
 
         def equation(lam: Tensor, cotangent: Tensor, at: Tensor, *rest: Tensor) -> Tensor:
             with torch.enable_grad():
@@ -290,14 +294,22 @@ class NonlinearProblem:
                 (out,) = torch.autograd.grad(F, x, lam, create_graph=True)
             return out - cotangent
 
-        options = NonlinearOptions(rtol=self._options.rtol)
+        def transposed(lam: Tensor, cotangent: Tensor, at: Tensor, *rest: Tensor) -> SparseTensor:
+            del lam, cotangent
+            return self._jacobian_at(at, rest).T()
+
+        with torch.no_grad():
+            found = self.adjoint(u.detach(), tuple(x.detach() for x in leaves), g.detach())
         inner, rebuild = split((g, u, *leaves))
+        options = replace(self._options, method="newton", atol=float("inf"))  # `found` is the root
         problem = NonlinearProblem(
-            equation, rebuild, options, jacobian_fn=None, pattern=None, precondition=None
+            equation,
+            rebuild,
+            options,
+            jacobian_fn=transposed if self._sparse else None,
+            pattern=None,
+            precondition=None,
         )
         from torch_sla.linalg.adjoint.implicit import implicit_solve
 
-        lam = implicit_solve(problem, torch.zeros_like(g), inner)
-        if not problem.info.converged:
-            raise SolveError(problem.info.result, "adjoint of a nonlinear solve")
-        return lam
+        return implicit_solve(problem, found, inner)
