@@ -256,6 +256,23 @@ def test_failures_have_reasons(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("scale", [1.0, 1e-30])
+def test_values_that_are_refused_change_nothing(scale: float, device: str) -> None:
+    hierarchy, values = made(sp.csr_array(scale * laplacian(30, 30)), device)
+    assert (hierarchy.scale != 1.0) == (scale != 1.0)
+    r = rhs(900, device)
+    before, dtype = hierarchy.apply(r), hierarchy.dtype
+    spread = 1e8 * values
+    spread[hierarchy._pattern.diagonal_slots[17].long()] = 0.0
+    for broken, result in ((float("nan") * values, Result.NONFINITE), (spread, Result.BREAKDOWN)):
+        with pytest.raises(SolveError) as caught:
+            hierarchy.update(broken)
+        assert caught.value.result is result
+        assert hierarchy.dtype is dtype
+        assert torch.equal(hierarchy.apply(r), before)
+
+
+@pytest.mark.parametrize("device", DEVICES)
 def test_memory_held_is_what_is_counted(device: str) -> None:
     n = 400
     hierarchy, _ = made(laplacian(n, n), device)

@@ -218,20 +218,19 @@ class DeviceAggregation(DeviceHierarchy):
         self, A: BlockRows, flat: Rows, stages: list[Stage], scale: float, spread: float
     ) -> None:
         """Invert the last level, or smooth it where it is too large for that."""
-        inverse = None
-        self._nullity = -1
+        inverse, nullity = None, -1
         smoother = Smoother(flat.values.new_empty(0), ())
         if flat.n_rows <= max(self.options.coarse_size, _DENSE if stages else 0):
             exact = dense(flatten(A, torch.float64))
             found = coarse_inverse(exact, torch.float64, exact.device)
-            inverse, self._nullity = full_rows(found.inverse), found.nullity
+            inverse, nullity = full_rows(found.inverse), found.nullity
         else:
             tied = tied_groups(A.crow, A.ccol, A.values, own_sizes(A))
             smoother, _ = make_smoother(self._smoother, _COARSE_STEPS, flat, tied)
         stages.append(Stage(flat, smoother, A.values.shape[1]))
         unknowns = [stage.A.n_rows for stage in stages]
         twice = visited_twice(unknowns, self._visits, spread, small=_SMALL, share=_REVISITED)
-        self._forward = Cycle(tuple(stages), inverse, scale, twice)
+        self._forward, self._nullity = Cycle(tuple(stages), inverse, scale, twice), nullity
         self._backward: Cycle | None = None
         # Graphs read the levels where they are, so new levels need new graphs.
         self._recorded: dict[bool, Recorded] = {}

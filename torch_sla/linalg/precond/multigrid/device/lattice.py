@@ -93,17 +93,19 @@ class DeviceLattice(DeviceHierarchy):
 
         Entries are taken for ordinary numbers until they have been seen, then for what they are.
         """
-        self.dtype, self.scale, self._space = dtype, scale, None
+        self._space = None
         p, values = self._pattern, values.detach()
         A = kernels.load(self._lattice, p.crow, p.ccol, values, dtype, scale=scale)
         largest = torch.linalg.vector_norm(values, float("inf"))
-        made = Coarsening(A, largest, self.options, self._axes, self._suits)
+        suits = partial(self._suits, dtype, scale)
+        made = Coarsening(A, largest, self.options, self._axes, suits)
         wanted = _power_scale(made.largest)
         pivot = 1.0 if made.coarse is None else made.coarse.pivot
-        rounds = self._may_widen() and (_spread_out(made.finest) or pivot < _ROUNDED_PIVOT)
+        rounds = self._may_widen(dtype) and (_spread_out(made.finest) or pivot < _ROUNDED_PIVOT)
         if wanted != scale or rounds:
             del A, made
             return self._set_up(values, torch.float64 if rounds else dtype, wanted)
+        self.dtype, self.scale = dtype, scale  # not before: values that are refused change nothing
         if self._axes is None:
             self._axes, self.contrary = made.axes, made.contrary
         self._levels, self._coarse = made.levels, made.coarse
@@ -112,14 +114,14 @@ class DeviceLattice(DeviceHierarchy):
         self._make_room()
         return None
 
-    def _may_widen(self) -> bool:
-        return self.options.dtype is None and self.dtype is torch.float32
+    def _may_widen(self, dtype: torch.dtype) -> bool:
+        return self.options.dtype is None and dtype is torch.float32
 
-    def _suits(self, largest: float, finest: Survey) -> bool:
-        """Whether levels of this scale and precision are the ones to keep."""
-        if _power_scale(largest) != self.scale:
+    def _suits(self, dtype: torch.dtype, scale: float, largest: float, finest: Survey) -> bool:
+        """Whether levels of this precision and scale are the ones to keep."""
+        if _power_scale(largest) != scale:
             return False
-        return not (self._may_widen() and _spread_out(finest))
+        return not (self._may_widen(dtype) and _spread_out(finest))
 
     def _make_room(self) -> None:
         """Make the vectors of all levels; the first reads the right-hand side of its caller."""
