@@ -180,6 +180,28 @@ def test_what_fails_in_company_goes_alone() -> None:
         SparseTensor.from_pattern(A.pattern, v).solve(b, backend="pytorch", **WAYS["gmres"])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+@pytest.mark.parametrize("way", ["lattice", "gmres", "beside"])
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_right_hand_sides_of_extreme_size(
+    size: float, way: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their norms over- or underflow, by which any x would do; forward, and where only a cotangent is extreme."""
+    beside: Any = pytorch._side_by_side
+    if way == "beside":
+        monkeypatch.setattr(PyTorch, "iterate_batch", lambda _, *given: beside(*given))
+    request = {"backend": "pytorch", **WAYS.get(way, {"method": "cg", "preconditioner": "jacobi"})}
+    A, b = plates(3, dtype=dtype), torch.randn(3, N, dtype=dtype)
+    exact = A.solve(b, backend="native", method="cholesky")
+    scales = torch.tensor([[1.0], [size], [1.0]])
+    b.requires_grad_()
+    x = A.solve(b * scales, **request)
+    torch.testing.assert_close(x.detach() / scales, exact, rtol=1e-3, atol=1e-3)
+    y = A.solve(b, **request)
+    (found,) = torch.autograd.grad(y, b, b.detach() * scales)
+    torch.testing.assert_close(found / scales, exact, rtol=1e-3, atol=1e-3)
+
+
 def test_starts() -> None:
     A, b = plates(4), torch.randn(4, N, dtype=F64)
     exact = A.solve(b, backend="native")

@@ -330,7 +330,13 @@ class BatchResidual:
         return r, torch.stack([r_norm, *(v.abs().amax(1) for v in (r, x, b)), b_norm])
 
     def accepted(self, options: SolveOptions) -> Tensor:
-        """Which members `judge` would call converged, ``[B]``; NaN is not."""
+        """Which members `judge` would call converged, ``[B]``; NaN is not, nor what norms say nothing about.
+
+        That is where squares overflow, or underflow in the norm of a residual that is just small enough.
+        """
         limit = torch.clamp(options.rtol * self._b_norm, min=options.atol)
-        floor = self.backward <= ACCEPT * torch.finfo(limit.dtype).eps
-        return (self._r_norm <= limit).all(-1) | (floor & (self.relative <= _USELESS))
+        info = torch.finfo(limit.dtype)
+        floor = self.backward <= ACCEPT * info.eps
+        told = (limit >= info.tiny**0.5) | (self.largest == 0)
+        met = ((self._r_norm <= limit) & told).all(-1) | (floor & (self.relative <= _USELESS))
+        return met & torch.isfinite(self._b_norm).all(-1)
