@@ -7,9 +7,10 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from tests.helpers.devices import ON_CUDA
+from tests.helpers.devices import NEEDS_CUDA, ON_CUDA
 from tests.helpers.grids import split
 from tests.helpers.lattices import box_stencil, checkerboard, laplacian, neumann
+from tests.helpers.simulated import SIMULATED
 from torch_sla.errors import ArgumentError, Result, SolveError
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.kernels import unavailable
@@ -270,6 +271,33 @@ def test_values_that_are_refused_change_nothing(scale: float, device: str) -> No
         assert caught.value.result is result
         assert hierarchy.dtype is dtype
         assert torch.equal(hierarchy.apply(r), before)
+
+
+@pytest.mark.parametrize("method", ["lattice", "smoothed_aggregation"])
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[*NEEDS_CUDA, pytest.mark.skipif(SIMULATED, reason="has no inference mode")],
+        ),
+    ],
+)
+def test_what_is_made_in_inference_mode_serves_after_it(method: str, device: str) -> None:
+    pattern, values = split(laplacian(30, 30))
+    pattern, values, b = pattern.to(device), values.to(device), rhs(900, device)
+    with torch.inference_mode():
+        hierarchy = build(pattern, values, AMG(method=method))
+        inside = hierarchy.cg(values, b), hierarchy.apply(b), hierarchy.apply_adjoint(b)
+    assert not inside[0].x.requires_grad
+    assert torch.equal(hierarchy.cg(values, b).x, inside[0].x)
+    assert torch.equal(hierarchy.apply(b), inside[1])
+    assert torch.equal(hierarchy.apply_adjoint(b), inside[2])
+    with torch.inference_mode():
+        hierarchy.update(4 * values)
+        x = hierarchy.cg(4 * values, b).x
+    assert torch.equal(hierarchy.cg(4 * values, b).x, x)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -26,6 +26,7 @@ __all__ = [
     "is_transformed",
     "outside_autocast",
     "outside_compiler",
+    "outside_inference",
     "outside_transforms",
     "own_device",
     "own_precision",
@@ -74,6 +75,19 @@ def outside_compiler(function: Callable[P, R], *, calls_back: bool = False) -> C
         if calls_back:
             return function(*args, **kwargs)
         with own_device(), own_precision():
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+def outside_inference(function: Callable[P, R]) -> Callable[P, R]:
+    """Let what `function` keeps be written to after inference mode, too; it records nothing there."""
+
+    @wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not torch.is_inference_mode_enabled():
+            return function(*args, **kwargs)
+        with torch.inference_mode(False), torch.no_grad():
             return function(*args, **kwargs)
 
     return wrapper

@@ -10,6 +10,7 @@ from torch_sla.linalg.kernels.arguments import expect_columns, plain
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.precond.multigrid.device.turns import Turns
 from torch_sla.linalg.precond.multigrid.levels import Leveled
+from torch_sla.linalg.sparse.transforms import outside_inference
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,7 @@ class DeviceHierarchy(Leveled):
     """A multigrid hierarchy whose levels are tensors on one device.
 
     A subclass holds the levels and cycles on them. Work vectors belong to the hierarchy, so whoever uses it waits for
-    its turn.
+    its turn; they are made outside of inference mode, after which torch would refuse to write to them.
 
     Parameters
     ----------
@@ -73,11 +74,13 @@ class DeviceHierarchy(Leveled):
     def _cg(self, values: Tensor, b: Tensor, x0: Tensor | None, options: KrylovOptions) -> Outcome:
         """Solve as `cg` does."""
 
+    @outside_inference
     def update(self, values: Tensor) -> None:
         """Take new slot values ``[nnz_csr]``; what the pattern decides stays."""
         with self._turns:
             self._update(values)
 
+    @outside_inference
     def cg(
         self,
         values: Tensor,
@@ -111,6 +114,7 @@ class DeviceHierarchy(Leveled):
         """Return ``Bᵀ r``: the same cycle on the transposed matrices."""
         return self._turn(r, adjoint=True)
 
+    @outside_inference
     def _turn(self, r: Tensor, *, adjoint: bool) -> Tensor:
         expect_columns(r, "r", self.n)
         columns = plain(r).reshape(self.n, 1 if r.ndim == 1 else r.shape[1])

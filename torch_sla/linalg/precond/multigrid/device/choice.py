@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.precond.multigrid.levels import scalar_rows
 from torch_sla.linalg.precond.multigrid.nullspace import chosen_near_nullspace
+from torch_sla.linalg.sparse.transforms import outside_inference
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +33,7 @@ def suits_lattice(options: AMG, vectors: Tensor | None, *, unsymmetric: bool) ->
     return options.method == "auto" and left_alone and options.cycle != "K" and not unsymmetric
 
 
+@outside_inference  # its vectors serve later solves
 def build(
     pattern: Pattern, values: Tensor, options: AMG, structure: Structure | None = None
 ) -> DeviceHierarchy:
