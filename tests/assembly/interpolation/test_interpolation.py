@@ -162,3 +162,20 @@ def test_places_are_found_where_one_coordinate_is_right_from_the_start(tools, ax
     X[:, axis] = torch.linspace(0.1, 0.9, 5, dtype=torch.float64)
     _, found = locate(mesh, mesh.geometry.values(X) @ mesh.points[mesh.cells[0]])
     torch.testing.assert_close(found, X, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("cell", ["quad", "hexahedron", "triangle6"])
+@pytest.mark.parametrize("far", [1e6, 5e7])
+def test_places_in_warped_cells_are_found_far_from_the_origin(tools, cell, far):
+    near = tools.distorted("triangle" if cell == "triangle6" else cell, 3)
+    if cell == "triangle6":
+        near = fem.disk_mesh(3, curve=True)
+    # Coordinates that are exact there, so that nothing but the search rounds.
+    points = (near.points * 2.0**20).round() / 2.0**20
+    mesh = fem.make_mesh(points + far, near.cells, near.cell)
+    at = torch.full((3, near.dim), 0.5, dtype=torch.float64)
+    at[1, 0], at[2, 1] = 0.3125, 0.125
+    cells, X = locate(mesh, at + far)
+    here = torch.einsum("mk,mka->ma", mesh.geometry.values(X), points[mesh.cells[cells]])
+    torch.testing.assert_close(here, at, rtol=0, atol=1e-14)
+    assert float(mesh.reference.slack(X).min()) > -1e-12

@@ -115,9 +115,11 @@ def local_coordinates(mesh: Mesh, nodes: Tensor, at: Tensor, X: Tensor) -> Tenso
 
 def _newton_step(mesh: Mesh, nodes: Tensor, at: Tensor, X: Tensor) -> Tensor:
     element = mesh.geometry
-    residual = at - torch.einsum("mk,mka->ma", element.values(X), nodes)
-    inverse, _ = inverse_and_det(torch.einsum("mka,mkd->mad", nodes, element.gradients(X)))
-    return X + (inverse @ residual[..., None])[..., 0]
+    # Seen from the point, so that a cell far from the origin is as good as one beside it: its own size rounds.
+    around = nodes - at[:, None]
+    residual = torch.einsum("mk,mka->ma", element.values(X), around)
+    inverse, _ = inverse_and_det(torch.einsum("mka,mkd->mad", around, element.gradients(X)))
+    return X - (inverse @ residual[..., None])[..., 0]
 
 
 def _newton(mesh: Mesh, nodes: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
