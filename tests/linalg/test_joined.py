@@ -180,11 +180,12 @@ def test_what_fails_in_company_goes_alone() -> None:
         SparseTensor.from_pattern(A.pattern, v).solve(b, backend="pytorch", **WAYS["gmres"])
 
 
+@pytest.mark.parametrize("device", ["cpu", ON_CUDA])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
 @pytest.mark.parametrize("way", ["lattice", "gmres", "beside"])
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_right_hand_sides_of_extreme_size(
-    size: float, way: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    size: float, way: str, dtype: torch.dtype, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their norms over- or underflow, by which any x would do; forward, and where only a cotangent is extreme."""
     beside: Any = pytorch._side_by_side
@@ -192,9 +193,9 @@ def test_right_hand_sides_of_extreme_size(
         monkeypatch.setattr(PyTorch, "iterate_batch", lambda _, *given: beside(*given))
     request = {"backend": "pytorch", **WAYS.get(way, {"method": "cg", "preconditioner": "jacobi"})}
     A, b = plates(3, dtype=dtype), torch.randn(3, N, dtype=dtype)
-    exact = A.solve(b, backend="native", method="cholesky")
-    scales = torch.tensor([[1.0], [size], [1.0]])
-    b.requires_grad_()
+    exact = A.solve(b, backend="native", method="cholesky").to(device)
+    scales = torch.tensor([[1.0], [size], [1.0]]).to(device)
+    A, b = A.to(device), b.to(device).requires_grad_()
     x = A.solve(b * scales, **request)
     torch.testing.assert_close(x.detach() / scales, exact, rtol=1e-3, atol=1e-3)
     y = A.solve(b, **request)
