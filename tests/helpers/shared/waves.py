@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import Tensor
+
 import torch_sla as sla
 from tests.helpers.shared.values import TIGHT, number, rand
 
-__all__ = ["ripple", "waves"]
+__all__ = ["lossy", "ripple", "waves"]
 
 
 def waves() -> tuple[Any, dict[str, Any]]:
@@ -42,3 +45,33 @@ def ripple() -> tuple[Any, dict[str, Any]]:
         solver=TIGHT,
     )
     return problem, {"k": number(2.1)}
+
+
+class _Losses(torch.nn.Module):
+    """A function of place with complex weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(
+            torch.tensor([0.3 - 0.2j, 0.1 - 0.4j], dtype=torch.complex128)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 1.0 + x.to(self.weight) @ self.weight
+
+
+def lossy() -> tuple[Any, dict[str, Any]]:
+    """Complex parameters beside real ones, and a module with complex weights."""
+    problem = sla.HelmholtzProblem(
+        mesh=sla.RectangleMesh(cells=(6, 5)),
+        stiffness=sla.Parameter("r", on="cells"),
+        wavenumber=sla.Parameter("k"),
+        refraction=sla.Parameter("n", on="cells"),
+        source=sla.Parameter("f"),
+        boundary=[sla.Robin("left", "-2j", sla.Parameter("a", on="facets"))],
+        outputs=[sla.Integral("power", "abs(u)**2")],
+        solver=TIGHT,
+    )
+    facets = problem.mesh_data().n_facets
+    given = {"k": number(2.0), "f": number(1.0) * (1.0 + 0.3j), "a": rand(facets) * (0.5 - 1.0j)}
+    return problem, {"r": _Losses(), "n": rand(60), **given}

@@ -72,6 +72,7 @@ def test_parts_in_one_process(case: str, parts: int) -> None:
         ("bent", 3),
         ("waves", 3),
         ("ripple", 3),
+        ("lossy", 2),
         ("pair", 3),
         ("links", 3),
         ("coupled", 2),

@@ -113,7 +113,10 @@ class SharedScene:
 
     def _checked(self, name: str, value: Any) -> Tensor:
         whole, parameter = self._whole, self.declared[name]
-        tensor = whole_value(name, value, parameter, whole.whole_counts, whole.dtype)
+        tensor = whole_value(
+            *(name, value, parameter, whole.whole_counts, whole.dtype),
+            allow_complex=whole.spec.is_complex,
+        )
         sites = [] if parameter.on == "constant" else [whole.whole_counts[parameter.on]]
         batch = tensor.ndim - len(sites) - len(parameter.shape)
         refuse_batch(repr(name), tensor.shape[: max(batch, 0)])
@@ -270,7 +273,9 @@ class _Shared(torch.autograd.Function):
         return (
             *(None, None, None),
             *(
-                g.reshape(shape).to(device, dtype)
+                (g.real.clone() if g.is_complex() and not dtype.is_complex else g)
+                .reshape(shape)
+                .to(device, dtype)
                 for g, (shape, dtype, device) in zip(total, ctx.shapes, strict=True)
             ),
         )
@@ -284,13 +289,15 @@ def shared(
     Parameters
     ----------
     like
-        Of the dtype and on the device that messages have.
+        Of the dtype and on the device that messages have; complex ones where one of the tensors is.
     verdict
         Of the solve they are for.
     """
     wanted = [x for x in tensors if x.requires_grad]
     if not wanted or not torch.is_grad_enabled():
         return tensors
+    if any(x.is_complex() for x in wanted):
+        like = like.to(like.dtype.to_complex())
     found = iter(_Shared.apply(comm, like, verdict, *wanted))
     return tuple(next(found) if x.requires_grad else x for x in tensors)
 

@@ -242,7 +242,13 @@ def _check_batches(given: Given, declared: Mapping[str, Parameter]) -> None:
 
 
 def whole_value(
-    name: str, value: Any, parameter: Parameter, counts: Mapping[str, int], dtype: torch.dtype
+    name: str,
+    value: Any,
+    parameter: Parameter,
+    counts: Mapping[str, int],
+    dtype: torch.dtype,
+    *,
+    allow_complex: bool,
 ) -> Tensor:
     """Bring numbers, arrays and tensors to ``[*batch, *sites, *shape]``, as `resolve` does.
 
@@ -251,7 +257,7 @@ def whole_value(
     ArgumentError, DTypeError
         For another shape, type or dtype.
     """
-    tensor = _tensor(name, value, parameter, lambda _: torch.zeros(0), dtype, False)
+    tensor = _tensor(name, value, parameter, lambda _: torch.zeros(0), dtype, allow_complex)
     return _fitted(name, tensor, parameter, counts)
 
 
