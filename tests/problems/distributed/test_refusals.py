@@ -11,7 +11,8 @@ import torch
 
 import torch_sla as sla
 from tests.helpers.shared_problems import problem_of
-from torch_sla.errors import ArgumentError, GradientError, RankError, SpecError
+from torch_sla.errors import ArgumentError, DTypeError, GradientError, RankError, SpecError
+from torch_sla.linalg import SparseTensor
 from torch_sla.problems.distributed.problem import DistributedProblem
 from torch_sla.problems.distributed.refusals import TYPES, table
 from torch_sla.problems.registry import PHYSICS
@@ -143,6 +144,23 @@ def test_second_derivatives_raise() -> None:
     heat = sla.distribute(poisson(source=1.0), 2).solve(kappa=kappa)["heat"]
     with pytest.raises(GradientError, match="first derivatives only"):
         torch.autograd.grad(heat, kappa, create_graph=True)
+
+
+@pytest.mark.parametrize(
+    ("start", "error", "message"),
+    [
+        (torch.zeros(4), ArgumentError, r"start has shape \(4,\); this process has unknowns \[9\]"),
+        (torch.full((9,), 1j), DTypeError, "start is complex"),
+    ],
+)
+def test_starts_of_a_linear_system(
+    start: torch.Tensor, error: type[Exception], message: str
+) -> None:
+    off = torch.tensor(-1.0, dtype=torch.float64)
+    A = SparseTensor.tridiagonal(off, torch.full((9,), 2.5, dtype=torch.float64), off)
+    system = sla.LinearProblem(matrix=sla.Parameter("A"), rhs=sla.Parameter("b"))
+    with pytest.raises(error, match=message):
+        sla.distribute(system, 2).solve(A=A, b=torch.ones(9, dtype=torch.float64), start=start)
 
 
 def test_a_start_saves_iterations() -> None:

@@ -177,9 +177,14 @@ class SharedLinear(AlgebraInParts, Linear):
         else:
             b = torch.as_tensor(whole[..., names.cpu().numpy()]).to(self.device, self.dtype)
         own = b.reshape(columns, D.layout.n_held).T
-        x0 = (
-            None if start is None else DVector(start.to(own).reshape(columns, len(own)).T, D.layout)
-        )
+        x0 = None
+        if start is not None:
+            first = self._real(start, "start").to(self.device)
+            if first.shape != b.shape:
+                raise ArgumentError(
+                    f"start has shape {tuple(start.shape)}; this process has unknowns {list(b.shape)} of its own"
+                )
+            x0 = DVector(first.reshape(columns, len(own)).T, D.layout)
         x, info = D.solve(
             DVector(own if batch else own.squeeze(1), D.layout),
             method=solver.method,
