@@ -163,6 +163,12 @@ def test_starts_of_a_linear_system(
         sla.distribute(system, 2).solve(A=A, b=torch.ones(9, dtype=torch.float64), start=start)
 
 
+def test_a_start_of_real_equations_is_real() -> None:
+    roots = sla.NonlinearProblem(residual=["x**3 + x - 1"], unknowns=[sla.Root("x", size=6)])
+    with pytest.raises(DTypeError, match="start is complex"):
+        sla.distribute(roots, 2).solve(start=torch.full((6,), 1j))
+
+
 def test_a_start_saves_iterations() -> None:
     problem = sla.distribute(poisson(source=1.0, solver=sla.Solver(preconditioner="jacobi")), 3)
     first = problem.solve()

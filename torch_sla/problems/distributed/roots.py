@@ -125,7 +125,7 @@ class SharedNonlinear(AlgebraInParts, Nonlinear):
             u0 = u0.index_select(-1, places)
         u, report = D.nonlinear_solve(
             residual,
-            DVector(u0.detach().to(self.device, self.dtype), D.layout),
+            DVector(self._real(u0.detach(), "start").to(self.device), D.layout),
             *(given[name] for name in names),
             *acting.values(),
             rtol=self.options.rtol,
