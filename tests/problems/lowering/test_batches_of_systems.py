@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from torch_sla import Entries, LinearProblem, Parameter, SparseTensor, SweepProblem
+from torch_sla import Entries, LinearProblem, Parameter, Solver, SparseTensor, SweepProblem
 from torch_sla.errors import ArgumentError
 
 BATCHES = [(), (1,), (2,), (3,), (2, 1), (2, 3), (0,), (2, 2, 3)]
@@ -41,6 +41,23 @@ def test_they_broadcast(n: int, many: tuple[int, ...]) -> None:
         assert x.shape == (*both, n)
         wide = dense.expand(*both, n, n)
         assert torch.allclose(x, torch.linalg.solve(wide, b.expand(*both, n)[..., None])[..., 0])
+
+
+@pytest.mark.parametrize("many", [(), (1,), (2,)])
+@pytest.mark.parametrize("batch", [(), (2,), (3, 2), (3, 1, 2)])
+def test_starts_are_where_iterations_begin(many: tuple[int, ...], batch: tuple[int, ...]) -> None:
+    solver = Solver(method="cg", preconditioner="jacobi", backend="pytorch", rtol=1e-10)
+    problem = LinearProblem(matrix=Parameter("A"), rhs=Parameter("b"), solver=solver)
+    half = randn(*many, 6, 6)
+    A = batched(half @ half.mT + 6.0 * torch.eye(6, dtype=torch.float64))
+    first = problem.solve(A=A, b=randn(*batch, 6))
+    again = problem.solve(A=A, b=randn(*batch, 6), start=first.x)
+    assert (first.info.iterations > 0, again.info.iterations) == (True, 0)
+    assert torch.allclose(again.x, first.x, rtol=1e-12, atol=1e-12)
+    shared = problem.solve(A=A, b=randn(*batch, 6), start=first.x.flatten()[:6])
+    assert torch.allclose(shared.x, first.x, rtol=1e-8, atol=1e-9)
+    with pytest.raises(ArgumentError, match="start has shape"):
+        problem.solve(A=A, b=randn(*batch, 6), start=randn(5, *first.x.shape))
 
 
 def test_cases_of_matrices_take_batches_of_right_hand_sides() -> None:

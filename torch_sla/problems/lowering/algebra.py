@@ -273,10 +273,23 @@ class Linear(Algebra):
             b = b.reshape(*[1] * (own - len(batch)), *b.shape)
         more = batch[: max(len(batch) - own, 0)]
         columns = len(more) > 0
-        rhs = b.flatten(0, len(more) - 1).movedim(0, -1) if columns else b
+
+        def as_columns(x: Tensor) -> Tensor:
+            return x.flatten(0, len(more) - 1).movedim(0, -1) if columns else x
+
+        if start is not None:
+            start = self._real(start, "start")
+            try:
+                both = np.broadcast_shapes(A.batch_shape, b.shape[len(more) : -1])
+                start = as_columns(start.expand(*more, *both, b.shape[-1]))
+            except (RuntimeError, ValueError):
+                raise ArgumentError(
+                    f"start has shape {list(start.shape)}, which does not broadcast to the solution for a matrix "
+                    f"{list(A.shape)} and rhs {[*batch, b.shape[-1]]}"
+                ) from None
         solver = self.spec.solver
         x, info = A.solve(
-            rhs,
+            as_columns(b),
             backend=solver.backend,
             method=solver.method,
             preconditioner=solver.preconditioner,
@@ -284,7 +297,7 @@ class Linear(Algebra):
             atol=solver.atol,
             maxiter=solver.maxiter,
             adjoint_rtol=solver.adjoint_rtol,
-            x0=None if start is None or columns else self._real(start, "start"),
+            x0=start,
             info=True,
             throw=throw,
         )
