@@ -18,6 +18,7 @@ Bochev and Lehoucq, "On the finite element solution of the pure Neumann problem"
 
 from __future__ import annotations
 
+from math import frexp
 from typing import TYPE_CHECKING
 
 import torch
@@ -108,6 +109,8 @@ class Nullspace:
 
     def consistent(self, b: Tensor, *, left: bool) -> tuple[Tensor, float]:
         """Return the part of `b` that can be solved for, and the largest share of the rest."""
+        scale = _powers(b)  # squares of extreme entries over- or underflow
+        b = b / scale
         projected = self.project(b, left=left)
         size = torch.linalg.vector_norm(b, dim=0)
         kept = torch.linalg.vector_norm(projected, dim=0)
@@ -115,7 +118,7 @@ class Nullspace:
         projected = torch.where(nothing, 0.0, projected)
         tiny = torch.finfo(size.dtype).tiny
         lost = torch.linalg.vector_norm(b - projected, dim=0) / size.clamp(min=tiny)
-        return projected, float(lost.max()) if lost.numel() else 0.0
+        return projected * scale, float(lost.max()) if lost.numel() else 0.0
 
     def pin(self, pattern: Pattern, values: Tensor) -> Tensor:
         """Replace the pinned rows and columns by multiples of the identity: ``[*B, nnz] -> [*B, nnz]``.
@@ -139,6 +142,13 @@ class Nullspace:
         scale = values.abs().amax(-1, keepdim=True) if values.numel() else values.abs()
         out[..., slots] = scale.to(out.dtype).expand(*out.shape[:-1], slots.numel())
         return out
+
+
+def _powers(b: Tensor) -> Tensor:
+    """Powers of two ``[K]`` that bring columns to about one."""
+    size = torch.linalg.vector_norm(b, torch.inf, dim=0) if len(b) else b.abs().sum(0)
+    top = -frexp(torch.finfo(size.dtype).tiny)[1]
+    return torch.exp2(torch.frexp(size).exponent.clamp(-top, top).to(size.dtype))
 
 
 def _orthonormal(given: Tensor, n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
