@@ -73,8 +73,13 @@ def powers(b: Tensor) -> Tensor:
 
     Squares of such numbers over- or underflow, so that norms would be inf or 0. The absolute tolerance
     has to be divided by the largest of them, which tightens it for the others.
+
+    Examples
+    --------
+    >>> powers(torch.tensor([[1.0, 3e38, 0.0, 1e-30]])).tolist() == [1.0, 2.0**127, 1.0, 2.0**-100]
+    True
     """
     size, bound = torch.linalg.vector_norm(b, torch.inf, dim=0), _bound(b)
     extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
-    scales = torch.exp2(torch.log2(size.clamp(min=torch.finfo(size.dtype).tiny)).round())
+    scales = torch.exp2(torch.log2(size.clamp(min=torch.finfo(size.dtype).tiny)).floor())
     return torch.where(extreme, scales, 1.0)

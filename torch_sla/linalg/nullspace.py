@@ -18,12 +18,12 @@ Bochev and Lehoucq, "On the finite element solution of the pure Neumann problem"
 
 from __future__ import annotations
 
-from math import frexp
 from typing import TYPE_CHECKING
 
 import torch
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.extremes import powers
 from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
@@ -109,7 +109,7 @@ class Nullspace:
 
     def consistent(self, b: Tensor, *, left: bool) -> tuple[Tensor, float]:
         """Return the part of `b` that can be solved for, and the largest share of the rest."""
-        scale = _powers(b)  # squares of extreme entries over- or underflow
+        scale = powers(b) if len(b) else b.new_ones(b.shape[1])
         b = b / scale
         projected = self.project(b, left=left)
         size = torch.linalg.vector_norm(b, dim=0)
@@ -142,13 +142,6 @@ class Nullspace:
         scale = values.abs().amax(-1, keepdim=True) if values.numel() else values.abs()
         out[..., slots] = scale.to(out.dtype).expand(*out.shape[:-1], slots.numel())
         return out
-
-
-def _powers(b: Tensor) -> Tensor:
-    """Powers of two ``[K]`` that bring columns to about one."""
-    size = torch.linalg.vector_norm(b, torch.inf, dim=0) if len(b) else b.abs().sum(0)
-    top = -frexp(torch.finfo(size.dtype).tiny)[1]
-    return torch.exp2(torch.frexp(size).exponent.clamp(-top, top).to(size.dtype))
 
 
 def _orthonormal(given: Tensor, n: int, dtype: torch.dtype, device: torch.device) -> Tensor:

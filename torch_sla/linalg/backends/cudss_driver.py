@@ -203,7 +203,8 @@ class Solver:
         held = array.to(self._pattern[1].dtype).contiguous()
         size = held.numel() * held.element_size()
         param = int(self._lib.DataParam[name])
-        self._lib.data_set(self._handle.pointer, self._data, param, held.data_ptr(), size)
+        with self._handle.lock, self._handle.on_device():  # it copies
+            self._lib.data_set(self._handle.pointer, self._data, param, held.data_ptr(), size)
 
     def _get(self, name: str, dtype: Any, length: int = 1) -> np.ndarray[Any, Any]:
         out, written = np.zeros(length, dtype=dtype), np.zeros(1, dtype=np.uint64)
