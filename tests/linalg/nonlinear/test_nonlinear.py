@@ -210,6 +210,24 @@ def test_a_recorded_gradient_is_as_accurate_as_one_that_is_not() -> None:
     torch.testing.assert_close(g.detach(), w * c.detach() ** (-2 / 3) / 3, rtol=1e-8, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_gradient_by_products_ends_at_the_floor_of_the_dtype(
+    dtype: torch.dtype, create_graph: bool
+) -> None:
+    n = 500
+    off = torch.tensor(-1.0, dtype=dtype)
+    A = SparseTensor.tridiagonal(off, torch.full((n,), 2.01, dtype=dtype), off)
+    c = torch.linspace(1, 2, n, dtype=dtype, requires_grad=True)
+    rtol = 1e-5 if dtype == torch.float32 else 1e-16
+    start = torch.full((n,), 1.5, dtype=dtype)
+    u = nonlinear_solve(lambda u, c: A @ u + 0.1 * u**3 - c, start, c, rtol=rtol)
+    (g,) = torch.autograd.grad(u.sum(), c, create_graph=create_graph)
+    J = A.to_dense().double() + torch.diag(0.3 * u.detach().double() ** 2)
+    exact = torch.linalg.solve(J.T, torch.ones(n, dtype=torch.float64))
+    assert float((g.detach().double() - exact).norm() / exact.norm()) < 1e4 * torch.finfo(dtype).eps
+
+
 @pytest.mark.parametrize("compiled", [True, False])
 def test_colouring(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not compiled:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Colouring", "directional", "solve_with_products", "turned", "with_diagonal"]
 
+_FLOOR = 100
+
 
 class Colouring:
     """A pattern with a colouring of its rows, made once for many Jacobians.
@@ -116,12 +118,16 @@ def solve_with_products(
     M: Operator | None = None,
     space: VectorSpace | None = None,
 ) -> Tensor:
-    """Solve by GMRES with products alone, not recorded; `columns` arranges the shape of `b` as ``[n, K]`` for it."""
+    """Solve by GMRES with products alone, not recorded; `columns` arranges the shape of `b` as ``[n, K]`` for it.
+
+    Not to less than `_FLOOR` roundings of ``‖b‖``, which a residual in this dtype may never reach.
+    """
 
     def apply(v: Tensor) -> Tensor:
         return columns(product(v.reshape(b.shape)).detach())
 
-    done = gmres(apply, columns(b), M=M, options=KrylovOptions(rtol=rtol), space=space)
+    options = KrylovOptions(rtol=max(rtol, _FLOOR * torch.finfo(b.dtype).eps))
+    done = gmres(apply, columns(b), M=M, options=options, space=space)
     if not done.result.ok:
         raise SolveError(
             done.result,
