@@ -283,6 +283,12 @@ def test_no_iterations_and_cotangents_of_another_shape_are_refused() -> None:
         adjoint_solve(lambda u: u**3, U0 + 1, torch.ones(N + 1, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("name", ["info", "throw"])
+def test_reports_of_linear_solves_are_refused(name: str) -> None:
+    with pytest.raises(ArgumentError, match=f"`linear` .* give {name} to the nonlinear solve"):
+        chain().nonlinear_solve(reaction, U0, C, linear={name: name == "info"})
+
+
 def test_where_no_step_helps_the_error_says_to_start_nearer() -> None:
     with pytest.raises(SolveError, match=r"start nearer to a solution"):
         nonlinear_solve(lambda u: u**2 + 1, torch.tensor([0.5], dtype=torch.float64))

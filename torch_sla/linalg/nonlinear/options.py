@@ -55,6 +55,12 @@ class NonlinearOptions:
             raise ArgumentError(f"`damping` must be > 0, got {self.damping}")
         if self.memory < 1:
             raise ArgumentError(f"`memory` must be at least 1, got {self.memory}")
+        own = sorted({name for name, _ in self.linear} & {"info", "throw"})
+        if own:
+            raise ArgumentError(
+                f"`linear` is for how steps are solved, not {' and '.join(own)}; give {' and '.join(own)} to the "
+                "nonlinear solve"
+            )
 
 
 def inside_step(error: SolveError) -> str:
