@@ -142,3 +142,9 @@ def test_every_public_name_loads() -> None:
     for name in linalg.__all__:
         assert getattr(linalg, name) is not None
     assert set(linalg.__all__) == set(linalg._HOME)
+
+
+@pytest.mark.parametrize("shape", [(7, N, N), (2, 1, N, N), (N,)])
+def test_a_shape_of_another_batch_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ArgumentError, match=r"`shape` must be \(M, N\) or"):
+        linalg.spsolve_batch_same_layout(values(2), ROW, COL, shape, torch.ones(N).double())

@@ -133,7 +133,7 @@ def spsolve_csr(A: Tensor, b: Tensor, **options: Any) -> Any:
 
 
 def spsolve_batch_same_layout(
-    values: Tensor, row: Tensor, col: Tensor, shape: tuple[int, int], b: Tensor, **options: Any
+    values: Tensor, row: Tensor, col: Tensor, shape: tuple[int, ...], b: Tensor, **options: Any
 ) -> Any:
     """Solve many systems whose matrices share their positions.
 
@@ -159,7 +159,12 @@ def spsolve_batch_same_layout(
     tensor([[1.0000, 0.5000],
             [0.2500, 0.1250]])
     """
-    return spsolve(values, row, col, (*values.shape[:-1], *shape[-2:]), b, **options)
+    batch = tuple(values.shape[:-1])
+    if len(shape) != 2 and tuple(shape[:-2]) != batch:
+        raise ArgumentError(
+            f"`shape` must be (M, N) or {(*batch, 'M', 'N')} for values {list(values.shape)}, got {tuple(shape)}"
+        )
+    return spsolve(values, row, col, (*batch, *shape[-2:]), b, **options)
 
 
 def spsolve_batch_different_layout(

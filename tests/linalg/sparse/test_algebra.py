@@ -225,3 +225,8 @@ def test_what_is_largest_among_no_entries_is_not_detached() -> None:
     for found, value in ((A.max(), -torch.inf), (A.min(), torch.inf), (A.prod(), 1.0)):
         assert found.tolist() == [value, value]
         assert torch.autograd.grad(found.sum(), values)[0].shape == values.shape
+
+
+def test_a_list_of_a_generator_has_its_members() -> None:
+    made = SparseTensorList(n * SparseTensor.eye(n) for n in (2, 3))
+    assert made.shapes == [(2, 2), (3, 3)]

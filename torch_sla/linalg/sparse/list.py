@@ -14,7 +14,7 @@ from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.linalg.sparse.transforms import outside_transforms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 __all__ = ["SparseTensorList"]
 
@@ -44,13 +44,13 @@ class SparseTensorList:
 
     __array_ufunc__ = None  # scalars of NumPy would take it for a list of entries
 
-    def __init__(self, members: Sequence[SparseTensor]) -> None:
-        for i, A in enumerate(members):
+    def __init__(self, members: Iterable[SparseTensor]) -> None:
+        self._members = list(members)  # first: an iterator can be read once
+        for i, A in enumerate(self._members):
             if not isinstance(A, SparseTensor):
                 raise ArgumentError(
                     f"`members` must be SparseTensors, number {i} is {type(A).__name__}"
                 )
-        self._members = list(members)
 
     @classmethod
     def from_coo_list(
