@@ -396,3 +396,13 @@ def test_torch_matrices_of_more_dimensions_are_refused() -> None:
     for T in (torch.ones(2, 3, 3).to_sparse_csc(), torch.ones(2, 3, 3).to_sparse(2)):
         with pytest.raises(ArgumentError, match="two sparse and no dense"):
             SparseTensor.from_torch_sparse(T)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_scipy_has_no_half_precision(dtype: torch.dtype, tmp_path: Path) -> None:
+    A = SparseTensor.from_dense(DENSE).to(dtype)
+    with pytest.raises(DTypeError, match="convert to float32"):
+        A.to_scipy()
+    with pytest.raises(DTypeError, match="convert to float32"):
+        save_mtx(A, tmp_path / "a.mtx")
+    assert not any(tmp_path.iterdir())

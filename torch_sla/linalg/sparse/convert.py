@@ -322,6 +322,8 @@ def to_scipy(A: SparseTensor, format: str = "csr") -> Any:
     from scipy.sparse import csr_array
 
     pattern, values = _one(A, "to_scipy")
+    if values.dtype in (torch.float16, torch.bfloat16):
+        raise DTypeError(f"SciPy has no sparse matrices of {values.dtype}; convert to float32")
     data = values.detach().resolve_conj().resolve_neg().cpu().numpy().copy()
     index = (pattern.ccol.cpu().numpy().copy(), pattern.crow.cpu().numpy().copy())
     made: Any = csr_array((data, *index), shape=pattern.shape)
