@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Event
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from tests.helpers.devices import NEEDS_CUDA, SIMULATION
 from tests.helpers.simulated import counted
 from torch_sla.linalg.checks import (
+    _Asked,
     ask,
     gathers,
     read,
@@ -173,3 +176,21 @@ class TestOnADevice:
             assert read(numbers) == [1.0] * 3
             assert answer
         assert seen.total() == 1, seen
+
+
+def test_an_answer_that_another_thread_reads_is_waited_for() -> None:
+    """As in a backward pass over several devices, which has a thread for each."""
+    asked, reads, asks = _Asked(), Event(), Event()
+
+    def judge(_: list[float]) -> None:
+        reads.set()
+        asks.wait(0.2)  # nobody sets it: the other thread waits meanwhile
+
+    asked.ask(holds(True, "cpu"), judge)
+    answer = asked.add(holds(True, "cpu"), None)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(asked.settle)
+        reads.wait()
+        second = pool.submit(bool, answer)
+        assert second.result()
+        first.result()

@@ -8,8 +8,10 @@ error is the one that looking at once would have raised, also where something el
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import RLock
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -50,10 +52,11 @@ class Answer:
 
 
 class _Asked:
-    """Conditions that have not been read, in their order."""
+    """Conditions that have not been read, in their order; a backward pass has a thread for each device."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Tensor, Judge]] = []
+        self._waiting: deque[tuple[Tensor, Judge]] = deque()
+        self._reading = RLock()
 
     def add(self, holds: Tensor, fault: Callable[[], Exception] | None) -> Answer:
         answer = Answer(self)
@@ -73,7 +76,11 @@ class _Asked:
         self.settle()
 
     def settle(self, *beside: Tensor) -> list[float]:
-        waiting, self._waiting = self._waiting, []
+        with self._reading:  # what another thread reads is known when this returns
+            return self._settle(*beside)
+
+    def _settle(self, *beside: Tensor) -> list[float]:
+        waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
         parts = [numbers.flatten().double() for numbers, _ in waiting]
         parts += [numbers.flatten().double() for numbers in beside]
         if not parts:
