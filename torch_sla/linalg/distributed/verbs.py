@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg.adjoint.exchange import exchange, total
+from torch_sla.linalg.adjoint.exchange import exchange, gathered, total
 from torch_sla.linalg.adjoint.solve import linear_solve
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.layout import Layout
@@ -305,16 +305,20 @@ def to_list(D: DSparseTensor) -> list[Any]:
 
 
 def to_sparse_tensor(D: DSparseTensor) -> SparseTensor:
-    """Return the whole matrix on every process, in the order of the user.
+    """Return the whole matrix on every process, in the order of the user; differentiable, as `DVector.full_tensor` is.
 
-    Differentiable where one process holds all parts. Takes the memory of the whole on each: for small matrices.
+    Takes the memory of the whole on each: for small matrices.
     """
     names = torch.cat([D.layout.names, D.halo_names])
     pattern = D.sharding.pattern
     row, col = D.layout.names[pattern.csr_row.long()], names[pattern.ccol.long()]
     values = D.slot_values()
     if not D.comm.alone:
-        row, col, values = (torch.cat(D.comm.gather(t)) for t in (row, col, values))
+        rows = D.comm.gather(row)
+        start = sum(len(piece) for piece in rows[: D.comm.rank])
+        mine = start + torch.arange(len(row), device=row.device)
+        row, col = torch.cat(rows), torch.cat(D.comm.gather(col))
+        values = gathered(values, mine, len(row), D.comm)
     return SparseTensor(values, row, col, D.shape)
 
 
