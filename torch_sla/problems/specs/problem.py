@@ -259,8 +259,8 @@ class Problem(Differentiable, Spec):
                     declared.forget()
                     self._model = registry.verbs(self.type)(declared)
                     # Files are read now; what identifies them later must not be what is written to them meanwhile. One
-                    # that was not needed may be gone.
-                    with contextlib.suppress(OSError):
+                    # that was not needed may be gone, and live objects in the solver of a search have no hash.
+                    with contextlib.suppress(OSError, TypeError):
                         self._hash = declared.spec_hash
                     logger.info("compiled %s in %.3g s", self.type, time.monotonic() - before)
                 modes.enter_context(together())
