@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.helpers.devices import NEEDS_CUDA
 from torch_sla import (
     Dirichlet,
     Gaussian,
@@ -13,6 +14,7 @@ from torch_sla import (
     Parameter,
     PoissonProblem,
     Probe,
+    Solver,
     SparseTensor,
     TransientProblem,
 )
@@ -263,3 +265,32 @@ def test_data_that_depend_on_nothing():
 def test_bad_priors(make, message):
     with pytest.raises(ArgumentError, match=message):
         make()
+
+
+@pytest.mark.parametrize("where", [pytest.param("cuda", marks=NEEDS_CUDA)])
+@pytest.mark.parametrize("dense", [64, 1])  # dense, and by Lanczos
+@pytest.mark.parametrize("kind", ["independent", "smooth"])
+def test_parameters_on_a_device(kind, dense, where, monkeypatch):
+    """All of it is as on the host, and stays where the parameters are."""
+    monkeypatch.setattr("torch_sla.problems.derivatives.laplace.DENSE", dense)
+
+    def told(device):
+        problem = rod(6).updated(solver=Solver(device=device))
+        std = torch.full((6,), 0.7, dtype=torch.float64, device=device)
+        prior = {"std": std} if kind == "independent" else {"precision": smooth(6).to(device)}
+        f = torch.linspace(1, 2, 6, dtype=torch.float64).to(device)
+        noise = torch.tensor([0.01, 0.02, 0.005], dtype=torch.float64, device=device)
+        posterior = problem.laplace({"s": noise}, {"f": Gaussian(**prior)}, f=f)
+        return {
+            "std": posterior.std["f"],
+            "before": posterior.prior_std["f"],
+            "sample": posterior.samples(2)["f"],
+            "product": posterior.covariance_times(f),
+            "by rows": posterior.output_std("end")["end"],
+            "by columns": posterior.output_std("u")["u"],
+        }
+
+    here, there = told("cpu"), told(where)
+    for name, expected in here.items():
+        assert there[name].device.type == where, name
+        torch.testing.assert_close(there[name].cpu(), expected, rtol=1e-6, atol=1e-9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.helpers.devices import ON_CUDA
 from torch_sla import (
     Dirichlet,
     HelmholtzProblem,
@@ -13,6 +14,7 @@ from torch_sla import (
     Parameter,
     PoissonProblem,
     Probe,
+    Solver,
 )
 from torch_sla.errors import ArgumentError
 
@@ -23,20 +25,36 @@ def rod(cells=6):
         diffusivity=Parameter("k", on="cells"),
         source=Parameter("f"),
         boundary=[Dirichlet("left", 0.0), Dirichlet("right", 0.0)],
-        outputs=[Integral("total", "u"), Probe("s", at=[(0.3,), (0.6,)])],
+        outputs=[Integral("total", "u"), Probe("s", at=[(0.3,), (0.6,), (0.8,)])],
     )
 
 
+@pytest.mark.parametrize("device", ["cpu", ON_CUDA])
 @pytest.mark.parametrize("cells", [2, 6])  # by columns, and by rows
-def test_against_gradients(cells):
-    problem = rod(cells)
-    k = torch.linspace(1, 2, cells, dtype=torch.float64)
+def test_against_gradients(cells, device):
+    problem = rod(cells).updated(solver=Solver(device=device))
+    k = torch.linspace(1, 2, cells, dtype=torch.float64).to(device)
     found = problem.sensitivities(k=k, f=3.0)
-    assert found.derivatives["s"]["k"].shape == (2, cells)
-    for i in range(2):
+    assert found.derivatives["s"]["k"].shape == (3, cells)
+    for i in range(3):
         _, gradient = problem.value_and_grad(lambda s, i=i: s["s"][i], k=k, f=3.0)
         torch.testing.assert_close(found.derivatives["s"]["k"][i], gradient["k"])
-        torch.testing.assert_close(found.derivatives["s"]["f"][i], gradient["f"])
+        torch.testing.assert_close(found.derivatives["s"]["f"][i].cpu(), gradient["f"])
+
+
+@pytest.mark.parametrize("device", ["cpu", ON_CUDA])
+@pytest.mark.parametrize("cells", [2, 6])
+def test_what_an_output_does_not_depend_on(cells, device):
+    """It is zero, where the output is."""
+    problem = rod(cells).updated(
+        outputs=[*rod().outputs, Integral("plain", "f")], solver=Solver(device=device)
+    )
+    k = torch.linspace(1, 2, cells, dtype=torch.float64).to(device)
+    found = problem.sensitivities(k=k, f=3.0)
+    assert found.derivatives["plain"]["k"].device.type == device
+    assert not found.normalised["plain"]["k"].any()
+    assert float(found.derivatives["plain"]["f"]) == pytest.approx(1.0)
+    assert "plain" in str(found)
 
 
 def test_normalised_and_the_table():
@@ -46,7 +64,7 @@ def test_normalised_and_the_table():
         torch.testing.assert_close(rows["k"].sum(-1), -torch.ones_like(rows["f"]))
         torch.testing.assert_close(rows["f"], torch.ones_like(rows["f"]))
     table = str(found).splitlines()
-    assert len(table) == 1 + 3 * 2
+    assert len(table) == 1 + 4 * 2
     assert table[0].split() == ["output", "value", "parameter", "derivative", "%", "per", "%"]
     assert table[3].split()[0] == "s[0]"
     assert table[3].split()[-3:] == ["k", "scaled", "-1.000"]

@@ -37,7 +37,7 @@ DENSE = 64
 
 
 class Blocks:
-    """Parameters by name as one vector ``[n]``, with their priors.
+    """Parameters by name as one vector ``[n]``, with their priors; vectors are on the CPU, where SciPy takes them.
 
     Parameters
     ----------
@@ -67,12 +67,12 @@ class Blocks:
             parts[n].detach().reshape(*parts[n].shape[: parts[n].ndim - like.ndim], like.numel())
             for n, like in self.like.items()
         ]
-        return torch.cat([t.double() for t in flat], -1)
+        return torch.cat([t.double().cpu() for t in flat], -1)
 
     def split(self, v: Tensor) -> dict[str, Tensor]:
-        """Return tensors ``[*m, *shape]`` by name, of vectors ``[*m, n]``."""
+        """Return tensors ``[*m, *shape]`` by name, where the parameters are, of vectors ``[*m, n]``."""
         pieces = zip(self.like.items(), v.split(self.sizes, -1), strict=True)
-        return {n: piece.reshape(v.shape[:-1] + t.shape) for (n, t), piece in pieces}
+        return {n: piece.reshape(v.shape[:-1] + t.shape).to(t.device) for (n, t), piece in pieces}
 
     def each(self, what: Callable[[Gaussian, Tensor], Tensor], v: Tensor) -> Tensor:
         """Apply something of each prior to its part of a vector."""
@@ -127,8 +127,9 @@ class Posterior:
 
     def covariance_times(self, v: Tensor) -> Tensor:
         """Return the covariance times a vector ``[n]``."""
+        place, v = v.device, v.cpu()
         before = self.blocks.each(lambda prior, piece: prior.solve(piece), v)
-        return before - self.vectors @ (self._shares * (self.vectors.T @ v))
+        return (before - self.vectors @ (self._shares * (self.vectors.T @ v))).to(place)
 
     def output_std(self, *names: str) -> dict[str, Tensor]:
         """Return standard deviations of fields and outputs, linearised, by name.
@@ -165,15 +166,17 @@ class Posterior:
             for name, variance in variances.items():
                 for some, unit in units(chosen[name]):
                     slopes = self.blocks.joined(self.point.vjps({name: unit}))
-                    variance[some] = torch.stack([v @ self.covariance_times(v) for v in slopes])
+                    spread = torch.stack([v @ self.covariance_times(v) for v in slopes])
+                    variance[some.cpu()] = spread
         else:
             # The covariance is S Sᵀ, so that variances are sums of squares of J S, column by column.
             for some, unit in units(torch.empty(self.blocks.n)):
                 roots = torch.stack([self._root(one) for one in unit.double()])
                 along = self.point.jvps(self.blocks.split(roots), tuple(chosen))
                 for name, variance in variances.items():
-                    variance += along[name].reshape(len(some), -1).double().square().sum(0)
-        return {n: v.clamp(min=0.0).sqrt().reshape(chosen[n].shape) for n, v in variances.items()}
+                    variance += along[name].reshape(len(some), -1).double().square().sum(0).cpu()
+        stds = {n: v.clamp(min=0.0).sqrt().to(chosen[n].device) for n, v in variances.items()}
+        return {n: std.reshape(chosen[n].shape) for n, std in stds.items()}
 
     def samples(self, count: int, seed: int = 20261) -> dict[str, Tensor]:
         """Draw parameters ``[count, *shape]``, by name."""

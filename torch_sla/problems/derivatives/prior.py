@@ -20,7 +20,7 @@ POLES = 24
 
 
 class Gaussian:
-    """A Gaussian distribution of a parameter about the value where it is linearised.
+    """A Gaussian distribution of a parameter about the value where it is linearised; kept, and applied, on the CPU.
 
     Parameters
     ----------
@@ -51,11 +51,13 @@ class Gaussian:
         self.std: Tensor | None = None
         self.matrix: SparseTensor | None = None
         if std is not None:
-            self.std = torch.as_tensor(std, dtype=torch.float64).detach().reshape(-1)
+            self.std = torch.as_tensor(std, dtype=torch.float64).detach().cpu().reshape(-1)
             if not bool((self.std > 0).all()):
                 raise ArgumentError(f"`std` must be > 0, got {float(self.std.min())}")
             return
         matrix = SparseTensor.from_dense(precision) if isinstance(precision, Tensor) else precision
+        if isinstance(matrix, SparseTensor):
+            matrix = matrix.cpu()
         if not isinstance(matrix, SparseTensor) or matrix.shape != (matrix.shape[0],) * 2:
             raise ArgumentError("`precision` must be a square SparseTensor or dense tensor [n, n]")
         if not matrix.is_positive_definite():

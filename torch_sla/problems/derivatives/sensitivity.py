@@ -30,7 +30,7 @@ class Sensitivities:
     outputs, parameters
         Values by name.
     derivatives
-        ``derivatives[output][parameter]`` is ``[*output, *parameter]``.
+        ``derivatives[output][parameter]`` is ``[*output, *parameter]``, where the output is.
 
     Examples
     --------
@@ -60,7 +60,7 @@ class Sensitivities:
             value = self.outputs[name]
             found[name] = {
                 parameter: derivative
-                * self.parameters[parameter]
+                * self.parameters[parameter].to(derivative.device)
                 / value.reshape(value.shape + (1,) * self.parameters[parameter].ndim)
                 for parameter, derivative in rows.items()
             }
@@ -102,21 +102,22 @@ def sensitivities(
     columns = sum(t.numel() for t in leaves.values())
     by_rows = rows <= columns
     found = {
-        n: {p: torch.zeros((*t.shape, *leaf.shape), dtype=t.dtype) for p, leaf in leaves.items()}
+        n: {p: t.new_zeros((*t.shape, *leaf.shape)) for p, leaf in leaves.items()}
         for n, t in chosen.items()
     }
     if by_rows and not any(t.is_complex() for t in chosen.values()):
         # Outputs of one solve are right-hand sides of one adjoint solve.
         gradients = jacobian(list(chosen.values()), list(leaves.values()))
         for name, of in zip(chosen, gradients, strict=True):
-            found[name].update({p: g for p, g in zip(leaves, of, strict=True) if g is not None})
+            reached = {p: g for p, g in zip(leaves, of, strict=True) if g is not None}
+            found[name].update({p: g.to(chosen[name].device) for p, g in reached.items()})
     else:
         for p, leaf in leaves.items():
             for places, unit in units(leaf):
                 along = point.jvps({p: unit}, tuple(chosen))
                 for name, tangents in along.items():
                     whole = found[name][p].view(-1, leaf.numel())
-                    whole[:, places] = tangents.reshape(len(places), -1).T
+                    whole[:, places.to(whole.device)] = tangents.reshape(len(places), -1).T
     return Sensitivities(
         {n: t.detach() for n, t in chosen.items()},
         {n: leaf.detach() for n, leaf in leaves.items()},
