@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.devices import NEEDS_CUDA
 from tests.problems.lowering.test_values import declare
 from torch_sla import (
     Dirichlet,
     ElasticityProblem,
     MeshArrays,
     Parameter,
+    Solver,
 )
 from torch_sla.errors import ArgumentError, DTypeError, SpecError
 
@@ -103,6 +105,25 @@ def test_points_starts_and_states_may_be_arrays() -> None:
             problem.solve(**{name: 1.0})
     with pytest.raises(DTypeError, match="u is a float"):
         problem.residual(1.0)
+
+
+@pytest.mark.parametrize(
+    ("works", "lies"),
+    [pytest.param(*at, marks=NEEDS_CUDA) for at in (("cuda", "cpu"), ("cpu", "cuda"))],
+)
+@pytest.mark.parametrize("law", ["1 + x", "1 + u**2"])
+def test_states_may_lie_on_another_device(law: str, works: str, lies: str) -> None:
+    """As what a solve returns does, where what it was given lies there; a residual lies where its state does."""
+    here = declare(diffusivity=law)
+    there = here.updated(solver=Solver(device=works))
+    u = torch.linspace(0, 1, len(here.solve().u), dtype=torch.float64)
+    moved = u.to(lies).requires_grad_()
+    residual = there.residual(moved)
+    assert residual.device.type == lies
+    torch.testing.assert_close(residual.detach().cpu(), here.residual(u))
+    assert torch.autograd.grad(residual.sum(), moved)[0].device.type == lies
+    matrix = there.jacobian(moved).to_dense()
+    torch.testing.assert_close(matrix.detach().cpu(), here.jacobian(u).to_dense())
 
 
 def test_states_are_real_where_fields_are_and_of_the_shape_of_the_unknowns() -> None:

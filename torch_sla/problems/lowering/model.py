@@ -303,10 +303,10 @@ class Model(Physics):
         constrained: bool = True,
     ) -> Tensor:
         """Return K u − F; see `FieldProblem.residual`."""
-        flat = self._flat(u, "u").to(self.field_dtype)
+        flat = self._flat(u, "u").to(device=self.device, dtype=self.field_dtype)
         shapes = Shapes(self, values, points)
         at = partial(self._residual, constrained=constrained)
-        r = shapes.joined(shapes.each(at, shapes.scenes, shapes.apart(flat, 1)), 1)
+        r = shapes.joined(shapes.each(at, shapes.scenes, shapes.apart(flat, 1)), 1).to(u.device)
         return r if u.shape[-1:] == flat.shape[-1:] else r.unflatten(-1, u.shape[-2:])
 
     def _residual(self, scene: Scene, flat: Tensor, *, constrained: bool) -> Tensor:
@@ -332,7 +332,9 @@ class Model(Physics):
             raise ArgumentError("the problem is nonlinear: its derivative is taken at some u")
         shapes = Shapes(self, values, points)
         states: list[Tensor | None] = [None] * len(shapes.scenes)
-        flat = None if u is None else self._flat(u, "u").to(self.field_dtype)
+        flat = None
+        if u is not None:
+            flat = self._flat(u, "u").to(device=self.device, dtype=self.field_dtype)
         if self.nonlinear and flat is not None:
             states = [*shapes.apart(flat, 1)]
         matrix = shapes.joined(shapes.each(self._jacobian, shapes.scenes, states), 1)
