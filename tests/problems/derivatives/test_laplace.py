@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.helpers.devices import NEEDS_CUDA
+from tests.helpers.devices import NEEDS_CUDA, ON_CUDA
 from torch_sla import (
     Dirichlet,
     Gaussian,
@@ -294,3 +294,21 @@ def test_parameters_on_a_device(kind, dense, where, monkeypatch):
     for name, expected in here.items():
         assert there[name].device.type == where, name
         torch.testing.assert_close(there[name].cpu(), expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["independent", "smooth"])
+@pytest.mark.parametrize("device", ["cpu", ON_CUDA])
+def test_a_default_device_has_no_part_in_it(kind, device):
+    def told(where):
+        prior = {"std": 0.7} if kind == "independent" else {"precision": smooth(6)}
+        f = torch.linspace(1, 2, 6, dtype=torch.float64)
+        problem = rod(6)
+        with torch.device(where):
+            check = problem.check_gradients(f=f, g=0.0, second=False)
+            posterior = problem.laplace({"s": 0.01}, {"f": Gaussian(**prior)}, f=f)
+            spread = posterior.output_std("u")["u"], posterior.output_std("end")["end"]
+            return check.passed, [*spread, posterior.std["f"], posterior.samples(2)["f"]]
+
+    assert told(device)[0]
+    for found, expected in zip(told(device)[1], told("cpu")[1], strict=True):
+        assert torch.equal(found, expected)

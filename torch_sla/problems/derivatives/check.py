@@ -213,7 +213,7 @@ def _noise_of(
 
 def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
     kind = torch.complex128 if like.is_complex() else torch.float64
-    return torch.randn(like.shape, generator=generator, dtype=kind).to(like)
+    return torch.randn(like.shape, generator=generator, dtype=kind, device="cpu").to(like)
 
 
 def _entries(leaf: Tensor, gradient: Tensor, count: int) -> dict[str, Tensor]:

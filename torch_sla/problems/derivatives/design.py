@@ -63,7 +63,7 @@ def check_design(oracle: DesignOracle, *, seed: int) -> GradientCheck:
 
 def _random(x: Tensor, where: slice, generator: torch.Generator, size: float) -> Tensor:
     direction = torch.zeros_like(x)
-    part = torch.randn(where.stop - where.start, generator=generator, dtype=x.dtype)
+    part = torch.randn(where.stop - where.start, generator=generator, dtype=x.dtype, device="cpu")
     direction[where] = size * part
     return direction
 

@@ -161,7 +161,9 @@ class Posterior:
                 raise ArgumentError(
                     f"{name!r} is complex; take its real part or its size as an output"
                 )
-        variances = {n: torch.zeros(t.numel(), dtype=torch.float64) for n, t in chosen.items()}
+        variances = {
+            n: torch.zeros(t.numel(), dtype=torch.float64, device="cpu") for n, t in chosen.items()
+        }
         if sum(t.numel() for t in chosen.values()) <= self.blocks.n:
             for name, variance in variances.items():
                 for some, unit in units(chosen[name]):
@@ -170,7 +172,7 @@ class Posterior:
                     variance[some.cpu()] = spread
         else:
             # The covariance is S Sᵀ, so that variances are sums of squares of J S, column by column.
-            for some, unit in units(torch.empty(self.blocks.n)):
+            for some, unit in units(torch.empty(self.blocks.n, device="cpu")):
                 roots = torch.stack([self._root(one) for one in unit.double()])
                 along = self.point.jvps(self.blocks.split(roots), tuple(chosen))
                 for name, variance in variances.items():
@@ -183,7 +185,7 @@ class Posterior:
         generator = torch.Generator().manual_seed(seed)
         mean = self.blocks.joined(self.blocks.like)
         noise = [
-            torch.randn(self.blocks.n, generator=generator, dtype=torch.float64)
+            torch.randn(self.blocks.n, generator=generator, dtype=torch.float64, device="cpu")
             for _ in range(count)
         ]
         return self.blocks.split(torch.stack([mean + self._root(one) for one in noise]))
@@ -301,7 +303,7 @@ def eigenpairs(
 def _dense(product: Callable[[Tensor], Tensor], blocks: Blocks) -> tuple[Tensor, Tensor]:
     from scipy.linalg import eigh
 
-    eye = torch.eye(blocks.n, dtype=torch.float64)
+    eye = torch.eye(blocks.n, dtype=torch.float64, device="cpu")
     H = torch.stack([product(row) for row in eye])
     R = torch.stack([blocks.each(lambda prior, piece: prior.times(piece), row) for row in eye])
     w, V = eigh((0.5 * (H + H.T)).numpy(), (0.5 * (R + R.T)).numpy())
@@ -315,7 +317,7 @@ def _lanczos(
 
     def operator(apply: Callable[[Tensor], Tensor]) -> Any:
         def matvec(v: Any) -> Any:
-            return apply(torch.tensor(v, dtype=torch.float64).reshape(-1)).numpy()
+            return apply(torch.tensor(v, dtype=torch.float64, device="cpu").reshape(-1)).numpy()
 
         return LinearOperator((blocks.n, blocks.n), matvec=matvec, dtype=np.float64)
 
@@ -334,7 +336,8 @@ def _lanczos(
 def _ordered(w: Any, V: Any) -> tuple[Tensor, Tensor]:
     """Return eigenvalues in descending order, without what rounding made negative."""
     order = np.argsort(w)[::-1]
-    return torch.tensor(w[order]).clamp(min=0.0), torch.tensor(V[:, order])
+    w, V = w[order], V[:, order]
+    return torch.tensor(w, device="cpu").clamp(min=0.0), torch.tensor(V, device="cpu")
 
 
 def _largest(w: Tensor) -> str:

@@ -88,7 +88,7 @@ class Gaussian:
             return (self.std**2).expand(n).clone()
         inverse = self._factor.selected_inverse()
         on_diagonal = inverse.row_indices == inverse.col_indices
-        found = torch.zeros(n, dtype=torch.float64)
+        found = torch.zeros(n, dtype=torch.float64, device="cpu")
         found[inverse.row_indices[on_diagonal]] = inverse.values[on_diagonal]
         return found
 
@@ -123,11 +123,12 @@ class Gaussian:
         least, most = self._spectrum()
         ratio = least / most
         quarter = float(ellipkm1(ratio))  # the complete integral of parameter 1 − ratio
-        at = (torch.arange(POLES, dtype=torch.float64) + 0.5) * quarter / POLES
-        sn, cn, dn, _ = (torch.as_tensor(a) for a in ellipj(at.numpy(), 1 - ratio))
+        at = torch.arange(POLES, dtype=torch.float64, device="cpu")
+        at = (at + 0.5) * quarter / POLES
+        sn, cn, dn, _ = (torch.as_tensor(a, device="cpu") for a in ellipj(at.numpy(), 1 - ratio))
         shifts = least * (sn / cn) ** 2
         weights = (2 * quarter * least**0.5 / (torch.pi * POLES)) * dn / cn**2
-        eye = SparseTensor.eye(int(self._matrix.shape[0]), dtype=torch.float64)
+        eye = SparseTensor.eye(int(self._matrix.shape[0]), dtype=torch.float64, device="cpu")
         return weights, [(self._matrix + float(s) * eye).cholesky() for s in shifts]
 
     def _spectrum(self) -> tuple[float, float]:
