@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.devices import NEEDS_CUDA
+from tests.helpers.devices import NEEDS_CUDA, ON_CUDA
 from tests.problems.lowering.test_values import declare
 from torch_sla import (
     Dirichlet,
@@ -124,6 +124,15 @@ def test_states_may_lie_on_another_device(law: str, works: str, lies: str) -> No
     assert torch.autograd.grad(residual.sum(), moved)[0].device.type == lies
     matrix = there.jacobian(moved).to_dense()
     torch.testing.assert_close(matrix.detach().cpu(), here.jacobian(u).to_dense())
+
+
+@pytest.mark.parametrize("works", ["cpu", ON_CUDA])
+@pytest.mark.parametrize("lies", ["cpu", ON_CUDA])
+def test_results_return_to_where_points_are(works: str, lies: str) -> None:
+    problem = declare(solver=Solver(device=works))
+    points = problem.mesh_data().points.to(lies)
+    assert problem.solve(points=points)["p"].device.type == lies
+    assert problem.solve(points=torch.stack([points, 1.1 * points])).u.device.type == lies
 
 
 def test_states_are_real_where_fields_are_and_of_the_shape_of_the_unknowns() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.helpers.devices import NEEDS_CUDA
 from tests.helpers.samples import SAMPLES
 from torch_sla import (
     Dirichlet,
@@ -168,3 +169,31 @@ def test_modules_of_single_precision_work_in_that_of_the_problem():
     wanted.backward()
     for a, b in zip(law.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad.float())
+
+
+@pytest.mark.parametrize(
+    ("works", "lies"),
+    [pytest.param(*at, marks=NEEDS_CUDA) for at in (("cuda", "cpu"), ("cpu", "cuda"))],
+)
+def test_what_a_law_holds_besides_weights_moves_too(works: str, lies: str) -> None:
+    """Indices and masks are asked beside weights; results return to where the weights are."""
+
+    class Masked(Law):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("order", torch.tensor([2, 0, 1]))
+            self.register_buffer("mask", torch.tensor([True, False, True]))
+
+        def forward(self, seen: torch.Tensor) -> torch.Tensor:
+            return super().forward(torch.where(self.mask, seen.index_select(-1, self.order), seen))
+
+    law = Masked()
+    twin = copy.deepcopy(law).to(lies)
+    wanted = learned().solve(k=law)["p"]
+    found = learned().updated(solver=Solver(device=works)).solve(k=twin)["p"]
+    assert found.device.type == lies
+    torch.testing.assert_close(found.detach().cpu(), wanted.detach())
+    found.sum().backward()
+    wanted.sum().backward()
+    for a, b in zip(twin.parameters(), law.parameters(), strict=True):
+        torch.testing.assert_close(a.grad.cpu(), b.grad, rtol=1e-6, atol=1e-12)

@@ -313,6 +313,7 @@ class Frame(ActingLaws):
             device=self.device,
             allow_complex=self.spec.is_complex,
         )
+        given.came_from(points)
         scene = Scene(self._physics, given, geometry)
         scene.declared = dict(declared)
         return scene

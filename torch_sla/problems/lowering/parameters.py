@@ -63,6 +63,13 @@ class Given(dict[str, Tensor]):
         self.laws: dict[str, nn.Module | Callable[[Tensor], Tensor]] = {}
         """Modules given as laws of the solution."""
 
+    def came_from(self, value: object) -> None:
+        """Let results return to where something given lies: a tensor, or the weights of a module; else to the CPU."""
+        held = value.parameters() if isinstance(value, nn.Module) else (value,)
+        for tensor in held:
+            if isinstance(tensor, Tensor) and tensor.device.type != "cpu":
+                self.home = tensor.device
+
     def changed(self, values: Mapping[str, Tensor]) -> Given:
         """Return a copy with other values of some."""
         other = Given()
@@ -105,10 +112,15 @@ def _widened(module: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.
     go to the weights as they are.
     """
     held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    held = {name: tensor for name, tensor in held.items() if tensor.is_floating_point()}
-    if all(t.dtype == dtype and t.device == device for t in held.values()):
+    wide = {
+        name: t.to(device=device, dtype=dtype if t.is_floating_point() else t.dtype)
+        for name, t in held.items()
+    }
+    if all(wide[name] is t for name, t in held.items()):
         return module
-    return _Bound(module, {name: t.to(device=device, dtype=dtype) for name, t in held.items()})
+    return _Bound(
+        module, {n: t for n, t in wide.items() if t.is_floating_point() or t is not held[n]}
+    )
 
 
 def check_names(values: Collection[str], declared: Collection[str]) -> None:
@@ -174,6 +186,7 @@ def resolve(
             raise ArgumentError(
                 f"{name!r} has no default: give it to solve(...) as a number or a tensor [{shape}]"
             )
+        given.came_from(value)
         if isinstance(value, nn.Module | PythonFunction) and "u" in parameter.of:
             given.laws[name] = (
                 value.function
@@ -181,8 +194,6 @@ def resolve(
                 else _widened(value, dtype, device)
             )
             continue
-        if isinstance(value, Tensor) and value.device.type != "cpu":
-            given.home = value.device
         tensor = _tensor(name, value, parameter, sites, dtype, allow_complex)
         wide = dtype.to_complex() if tensor.is_complex() else dtype
         fitted = _fitted(name, tensor, parameter, counts)
