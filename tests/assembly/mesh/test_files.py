@@ -6,6 +6,8 @@ import pytest
 import torch
 
 import torch_sla.assembly as fem
+from torch_sla.assembly.mesh.files import mesh_index
+from torch_sla.assembly.mesh.share import members
 from torch_sla.errors import MeshError
 
 POINTS = np.array([[0.0, 0, 0.5], [1, 0, 0.5], [1, 1, 0.5], [0, 1, 0.5], [7, 7, 0.5]])
@@ -141,6 +143,36 @@ def test_groups_of_other_formats_become_tags(tmp_path, suffix):
     at = again.points[again.facets[again.facet_tags[facets]]]
     assert float(at[..., 0].abs().max()) < 1e-12
     assert len(at) == len(inlet)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_facets_of_two_orders_keep_their_groups(tmp_path, first):
+    """Curved cells whose sides are listed as curved lines in one group and as straight ones in another."""
+    mesh = fem.curved(fem.rectangle_mesh((2, 2)))
+    floor, lid = (mesh.facets[mesh.facet_tags[name]].numpy() for name in ("bottom", "top"))
+    middle = [int((mesh.points - mesh.points[pair].mean(0)).norm(dim=1).argmin()) for pair in floor]
+    sides = [("line3", np.c_[floor, middle], 3), ("line", lid, 4)]
+    blocks = [*(sides if first == 0 else sides[::-1]), ("triangle6", mesh.cells.numpy(), 0)]
+    groups = {"gmsh:physical": [np.full(len(rows), group) for _, rows, group in blocks]}
+    raw = meshio.Mesh(
+        np.pad(mesh.points.numpy(), ((0, 0), (0, 1))),
+        [block[:2] for block in blocks],
+        cell_data=groups,
+    )
+    path = tmp_path / "curved.vtu"
+    meshio.vtu.write(path, raw)
+    again = fem.read_mesh(path)
+    for name, tag, height in (("3", "bottom", 0.0), ("4", "top", 1.0)):
+        at = again.points[again.facets[again.facet_tags[name]]]
+        assert len(at) == len(mesh.facet_tags[tag])
+        assert torch.equal(at[..., 1], torch.full_like(at[..., 1], height))
+    index = mesh_index(path)
+    assert index is not None
+    share = index.read(0, 1, 1)
+    for i, name in enumerate(index.facet_groups):
+        rows = share.facets[members(share.facet_groups, i)]
+        wanted = again.facets[again.facet_tags[name]].numpy()
+        assert sorted(np.sort(rows, 1).tolist()) == sorted(np.sort(wanted, 1).tolist())
 
 
 def test_a_missing_reader_is_named(tmp_path, monkeypatch):

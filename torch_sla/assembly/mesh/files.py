@@ -139,11 +139,11 @@ def _of_meshio(path: Path, cell: str | None) -> _Found:
     held = {name: sum(len(b.data) for b in raw.cells if b.type == name) for name in _types(raw)}
     chosen = choose_cell(path, held, cell)
     reference = reference_cell(CELL_TYPES[chosen][0])
-    cells, cell_tags = _collect(raw, (chosen,), reference.dim, len(raw.points))
+    cells, cell_tags = _collect(raw, (chosen,), reference.dim)
     facet = reference.facet_cell
     names = tuple(n for n in held if base_name(n) == (facet.name if facet.dim else "vertex"))
-    rows, tags = _collect(raw, names, facet.dim, len(raw.points))
-    return _Found(chosen, raw.points, cells, cell_tags, rows[:, : facet.n_vertices], tags)
+    rows, tags = _collect(raw, names, facet.dim, facet.n_vertices)
+    return _Found(chosen, raw.points, cells, cell_tags, rows, tags)
 
 
 def _of_share(index: MeshIndex) -> _Found:
@@ -206,9 +206,9 @@ def _types(raw: meshio.Mesh) -> list[str]:
 
 
 def _collect(
-    raw: meshio.Mesh, types: tuple[str, ...], dim: int, n: int
+    raw: meshio.Mesh, types: tuple[str, ...], dim: int, corners: int | None = None
 ) -> tuple[Ints, dict[str, Ints]]:
-    """Distinct cells of some types, and which of them carry each group."""
+    """Distinct cells of some types, all of their points or the first `corners`, and which carry each group."""
     rows: list[Ints] = []
     groups: dict[str, list[Ints]] = {}
     offset = 0
@@ -233,14 +233,13 @@ def _collect(
             if name.startswith("gmsh:") or members is None or not len(members):
                 continue
             groups.setdefault(name, []).append(np.asarray(members, dtype=np.int64) + offset)
-        rows.append(data)
+        rows.append(data[:, :corners])
         offset += len(data)
     if not rows:
         return np.zeros((0, 1), dtype=np.int64), {}
-    alike = [r for r in rows if r.shape[1] == rows[0].shape[1]]
-    every = alike[0] if len(alike) == 1 else np.concatenate(alike)
+    every = rows[0] if len(rows) == 1 else np.concatenate(rows)
     # A cell in several groups is listed once per group: keep one copy, with all its groups.
-    first, number = number_rows(np.sort(every, 1), n)
+    first, number = number_rows(np.sort(every, 1), len(raw.points))
     if len(first) == len(every):
         return every, {k: np.unique(np.concatenate(v)) for k, v in groups.items()}
     kept = np.sort(first)

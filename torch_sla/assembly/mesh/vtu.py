@@ -317,7 +317,7 @@ class VtuIndex(MeshIndex):
         facets = self._share(self._facets, 1, first, last, of)
         some = facets[1].any(1)
         points = self._points.read(n * first // of, n * last // of).astype(np.float64)
-        rows = facets[0][some][:, : self._corners]
+        rows = facets[0][some]
         return MeshShare(
             points.reshape(-1, self._points.width), None, *cells, rows, facets[1][some]
         )
@@ -325,10 +325,10 @@ class VtuIndex(MeshIndex):
     def _share(
         self, runs: list[_Run], kind: int, first: int, last: int, of: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
-        """Read a share of the cells in some runs: points of each and its groups."""
+        """Read a share of the cells in some runs: points of each, of facets its corners, and its groups."""
         total = _count(runs)
         begin, end = total * first // of, total * last // of
-        width = _CELLS[runs[0].type][1] if runs else self._corners
+        width = self._corners if kind else _CELLS[runs[0].type][1]
         rows, marks, before = [np.zeros((0, width), np.int64)], [np.zeros(0, np.int64)], 0
         for run in runs:
             a, b = max(begin - before, 0), min(end - before, run.size)
