@@ -175,6 +175,32 @@ def test_facets_of_two_orders_keep_their_groups(tmp_path, first):
         assert sorted(np.sort(rows, 1).tolist()) == sorted(np.sort(wanted, 1).tolist())
 
 
+@pytest.mark.parametrize("bad", [-1, 4])
+@pytest.mark.parametrize("kind", ["triangle", "line"])
+def test_points_that_are_not_there_are_refused(tmp_path, bad, kind):
+    """Of which the last one but none would be the last point."""
+    blocks = {"triangle": [[0, 1, 2], [0, 2, 3]], "line": [[0, 1]]}
+    blocks[kind][-1][-1] = bad
+    path = tmp_path / "plate.vtu"
+    raw = meshio.Mesh(POINTS[:4], [(name, np.array(rows)) for name, rows in blocks.items()])
+    meshio.write(path, raw)
+    with pytest.raises(MeshError, match=rf"has a {kind} of points .*{bad}\]; there are 4 points"):
+        fem.read_mesh(path)
+
+
+@pytest.mark.parametrize(
+    "groups", [[1.0, np.nan], [1.5, 2.0], [1.0, np.inf], [[1, 2], [3, 4]]], ids=str
+)
+def test_groups_are_whole_numbers(tmp_path, groups):
+    path = tmp_path / "plate.vtu"
+    cells = [("triangle", np.array([[0, 1, 2], [0, 2, 3]]))]
+    raw = meshio.Mesh(POINTS[:4], cells, cell_data={"gmsh:physical": [np.array(groups)]})
+    meshio.write(path, raw)
+    for read in (fem.read_mesh, mesh_index):
+        with pytest.raises(MeshError, match="no whole number for each cell in 'gmsh:physical'"):
+            read(path)
+
+
 def test_a_missing_reader_is_named(tmp_path, monkeypatch):
     (tmp_path / "m.vtu").write_text("")
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from torch_sla.assembly.mesh.archive import ArchiveIndex, write_archive
 from torch_sla.assembly.mesh.build import checked_mesh
-from torch_sla.assembly.mesh.kinds import GROUPS, base_name, choose_cell
+from torch_sla.assembly.mesh.kinds import GROUPS, base_name, choose_cell, group_numbers
 from torch_sla.assembly.mesh.mesh import CELL_TYPES, Mesh
 from torch_sla.assembly.mesh.share import check_places, members, merged
 from torch_sla.assembly.mesh.topology import number_rows
@@ -139,10 +139,11 @@ def _of_meshio(path: Path, cell: str | None) -> _Found:
     held = {name: sum(len(b.data) for b in raw.cells if b.type == name) for name in _types(raw)}
     chosen = choose_cell(path, held, cell)
     reference = reference_cell(CELL_TYPES[chosen][0])
-    cells, cell_tags = _collect(raw, (chosen,), reference.dim)
     facet = reference.facet_cell
     names = tuple(n for n in held if base_name(n) == (facet.name if facet.dim else "vertex"))
-    rows, tags = _collect(raw, names, facet.dim, facet.n_vertices)
+    _check_places(path, raw, (chosen, *names))
+    cells, cell_tags = _collect(path, raw, (chosen,), reference.dim)
+    rows, tags = _collect(path, raw, names, facet.dim, facet.n_vertices)
     return _Found(chosen, raw.points, cells, cell_tags, rows, tags)
 
 
@@ -205,14 +206,33 @@ def _types(raw: meshio.Mesh) -> list[str]:
     return list(dict.fromkeys(block.type for block in raw.cells))
 
 
+def _check_places(path: Path, raw: meshio.Mesh, types: tuple[str, ...]) -> None:
+    """Refuse cells of some types that have points which are not there."""
+    n = len(raw.points)
+    for block in raw.cells:
+        if block.type not in types:
+            continue
+        rows = np.asarray(block.data)
+        bad = np.nonzero(((rows < 0) | (rows >= n)).any(1))[0]
+        if len(bad):
+            raise MeshError(
+                f"path: {path} has a {block.type} of points {rows[bad[0]].tolist()}; there are {n} points, counted "
+                f"from 0 ({len(bad)} such cells)"
+            )
+
+
 def _collect(
-    raw: meshio.Mesh, types: tuple[str, ...], dim: int, corners: int | None = None
+    path: Path,
+    raw: meshio.Mesh,
+    types: tuple[str, ...],
+    dim: int,
+    corners: int | None = None,
 ) -> tuple[Ints, dict[str, Ints]]:
     """Distinct cells of some types, all of their points or the first `corners`, and which carry each group."""
     rows: list[Ints] = []
     groups: dict[str, list[Ints]] = {}
     offset = 0
-    physical = next((raw.cell_data[key] for key in GROUPS if key in raw.cell_data), None)
+    key = next((key for key in GROUPS if key in raw.cell_data), None)
     names = {
         (int(entry[1]), int(entry[0])): name
         for name, entry in raw.field_data.items()
@@ -222,11 +242,12 @@ def _collect(
         if block.type not in types:
             continue
         data = np.asarray(block.data, dtype=np.int64)
-        if physical is not None:
-            for number in np.unique(physical[i]):
+        if key is not None:
+            numbers = group_numbers(path, key, raw.cell_data[key][i])
+            for number in np.unique(numbers):
                 if number:
                     name = names.get((dim, int(number)), str(int(number)))
-                    members = np.nonzero(np.asarray(physical[i]) == number)[0]
+                    members = np.nonzero(numbers == number)[0]
                     groups.setdefault(name, []).append(members + offset)
         for name, blocks in raw.cell_sets.items():
             members = blocks[i]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from torch_sla.assembly.mesh.mesh import CELL_TYPES
 from torch_sla.errors import MeshError
 
@@ -11,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["GROUPS", "base_name", "choose_cell"]
+__all__ = ["GROUPS", "base_name", "choose_cell", "group_numbers"]
 
 # Where meshio keeps the number of each cell's group, by format.
 GROUPS = ("gmsh:physical", "medit:ref", "nastran:ref", "avsucd:material", "cell_tags")
@@ -34,6 +37,30 @@ _DIMENSION = {
 def base_name(name: str) -> str:
     """Cell type without the number of nodes: ``triangle6`` is a triangle."""
     return name.rstrip("0123456789")
+
+
+def group_numbers(path: Path, name: str, found: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Return the number of each cell's group.
+
+    Parameters
+    ----------
+    path, name, found
+        The file, and what it calls the numbers and has for them.
+
+    Raises
+    ------
+    MeshError
+        If these are no whole numbers, one for each cell.
+    """
+    numbers = np.asarray(found)
+    whole = numbers.ndim == 1 and numbers.dtype.kind in "iuf"
+    if whole and numbers.dtype.kind == "f":
+        whole = bool(((numbers == np.rint(numbers)) & (np.abs(numbers) < 2**53)).all())
+    if not whole:
+        raise MeshError(
+            f"path: {path} has no whole number for each cell in {name!r}, which says to what group cells belong"
+        )
+    return numbers.astype(np.int64)
 
 
 def choose_cell(path: Path, held: Mapping[str, int], cell: str | None) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from torch_sla.assembly.mesh.kinds import GROUPS, base_name, choose_cell
+from torch_sla.assembly.mesh.kinds import GROUPS, base_name, choose_cell, group_numbers
 from torch_sla.assembly.mesh.mesh import CELL_TYPES
 from torch_sla.assembly.mesh.share import MeshIndex, MeshShare, packed
 from torch_sla.assembly.reference.cell import reference_cell
@@ -295,6 +295,7 @@ class VtuIndex(MeshIndex):
         # As meshio names groups: by numbers, of which 0 is none.
         known = next((name for name in GROUPS if name in file.arrays.get("CellData", {})), None)
         self._physical = None if known is None else file.numbers("CellData", known)
+        self._called = known or ""
         of_cells, of_facets = self._distinct(self._cells), self._distinct(self._facets)
         self.cell_groups, self.facet_groups = (
             tuple(map(str, found)) for found in (of_cells, of_facets)
@@ -308,8 +309,9 @@ class VtuIndex(MeshIndex):
             for run in runs:
                 for begin in range(run.first, run.first + run.size, _BLOCK):
                     end = min(begin + _BLOCK, run.first + run.size)
-                    found |= set(np.unique(self._physical.read(begin, end)).tolist())
-        return sorted(int(number) for number in found if number)
+                    some = group_numbers(self._path, self._called, self._physical.read(begin, end))
+                    found |= set(np.unique(some).tolist())
+        return sorted(number for number in found if number)
 
     def read(self, first: int, last: int, of: int) -> MeshShare:
         """Read shares of the arrays where they are."""
