@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 
 from torch_sla.assembly.mesh import box_mesh, rectangle_mesh
-from torch_sla.problems.report.draw.charts import Curve, chart, number, ticks
+from torch_sla.problems.report.draw.charts import Curve, chart, labels, number, ticks
 from torch_sla.problems.report.draw.colours import Scale
+from torch_sla.problems.report.draw.picture import framed
 from torch_sla.problems.report.draw.png import png
 from torch_sla.problems.report.draw.raster import rasterise
 from torch_sla.problems.report.draw.view import View
@@ -122,6 +124,34 @@ def test_ticks_are_round_and_inside() -> None:
         assert all(low - 1e-9 * abs(low) <= t <= high * (1 + 1e-9) for t in found)
     assert ticks(1.0, 1.0) == [1.0]
     assert number(1234567.0) == "1.235e6"
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        (293.11, 293.35),
+        (1e5, 1e5 + 3),
+        (-1000.2, -1000.1),
+        (0.99995, 1.00005),
+        (0, 1),
+        (-3e-9, 1e9),
+    ],
+)
+def test_ticks_are_where_their_labels_say(low: float, high: float) -> None:
+    """A small range about a large value, as of temperatures in kelvins, takes more digits."""
+    values = ticks(low, high)
+    step = values[1] - values[0]
+    assert [float(text) for text in labels(values)] == pytest.approx(values, abs=1e-3 * step)
+    curve = chart([Curve("T", [low, high], [low, high])])
+    texts = re.findall("<text [^>]*>([^<]*)</text>", curve)
+    assert set(labels(values)) <= set(texts)
+    mesh = rectangle_mesh((2, 2), (high - low, 1.0), (low, 0.0))
+    view = View(mesh, mesh.points.numpy()[None], 560, 300)
+    framing = framed(view, "", Scale(low, high))
+    shown = [float(text) for text in re.findall("<text [^>]*>([^<]*)</text>", framing)]
+    # Across, then up, then beside the colours from the least on.
+    assert len(set(shown[-3:])) == 3
+    assert low - 1e-3 * step <= shown[-1] <= high + 1e-3 * step
 
 
 def test_charts_break_where_numbers_do_and_keep_peaks() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from html import escape
@@ -14,7 +15,7 @@ from torch_sla.problems.report.draw.colours import CURVES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Curve", "chart", "number", "ticks"]
+__all__ = ["Curve", "chart", "labels", "number", "ticks"]
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 74, 14, 12, 44
 _MOST = 800
@@ -38,8 +39,8 @@ class Curve:
     y: Sequence[float] | np.ndarray
 
 
-def number(x: float) -> str:
-    """Write a number for people, four digits at most.
+def number(x: float, digits: int = 4) -> str:
+    """Write a number for people, with so many digits at most.
 
     Examples
     --------
@@ -48,7 +49,7 @@ def number(x: float) -> str:
     """
     if x == 0:
         return "0"
-    text = f"{x:.4g}"
+    text = f"{x:.{digits}g}"
     if "e" not in text:
         return text
     mantissa, exponent = text.split("e")
@@ -70,6 +71,23 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     step = next(s * power for s in (1.0, 2.0, 2.5, 5.0, 10.0) if s * power >= rough * (1 - 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
+
+
+def labels(values: Sequence[float]) -> list[str]:
+    """Write ticks with as many digits as say where they are.
+
+    Examples
+    --------
+    >>> labels([293.15, 293.2, 293.25]), labels([0.0, 0.1])
+    (['293.15', '293.2', '293.25'], ['0', '0.1'])
+    """
+    step = min((b - a for a, b in itertools.pairwise(values)), default=0.0)
+    for digits in range(4, 17):
+        texts = [number(value, digits) for value in values]
+        away = (abs(float(text) - v) for text, v in zip(texts, values, strict=True))
+        if max(away, default=0.0) <= 1e-3 * step:
+            break
+    return texts
 
 
 def _decades(low: float, high: float) -> list[float]:
@@ -131,10 +149,11 @@ def chart(
             parts.append(
                 f'<text x="{_LEFT - 7}" y="{h}" dy="0.32em" text-anchor="end">{text}</text>'
             )
-    for value in ticks(x_low, x_high, 7):
+    marks = ticks(x_low, x_high, 7)
+    for value, text in zip(marks, labels(marks), strict=True):
         w = f"{right(value):.1f}"
         parts.append(f'<line class="axis" x1="{w}" x2="{w}" y1="{base}" y2="{base + 4}"/>')
-        parts.append(f'<text x="{w}" y="{base + 17}" text-anchor="middle">{number(value)}</text>')
+        parts.append(f'<text x="{w}" y="{base + 17}" text-anchor="middle">{text}</text>')
     parts.append(f'<line class="axis" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{base}" y2="{base}"/>')
     for i, (xs, ys) in enumerate(every):
         colour = CURVES[i % len(CURVES)]
@@ -171,7 +190,8 @@ def _upward(low: float, high: float, *, log: bool) -> tuple[float, float, list[t
     low, high = _widened(low, high)
     margin = 0.04 * (high - low)
     low, high = low - margin, high + margin
-    return low, high, [(t, number(t)) for t in ticks(low, high)]
+    marks = ticks(low, high)
+    return low, high, list(zip(marks, labels(marks), strict=True))
 
 
 def _points(curve: Curve, *, log: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from torch_sla.problems.report.draw.charts import number, ticks
+from torch_sla.problems.report.draw.charts import labels, ticks
 from torch_sla.problems.report.draw.colours import CURVES
 from torch_sla.problems.report.draw.png import png
 
@@ -84,20 +84,20 @@ def _axes(view: View, left: int) -> list[str]:
     high = low + (np.array(view.size) - 2) / view.scale
     base = _TOP + height + 3
     parts = [f'<line class="axis" x1="{left}" x2="{left + width}" y1="{base}" y2="{base}"/>']
-    for value in ticks(float(low[0]), float(high[0]), max(2, width // 80)):
+    marks = ticks(float(low[0]), float(high[0]), max(2, width // 80))
+    for value, text in zip(marks, labels(marks), strict=True):
         x = f"{left + 1 + (value - low[0]) * view.scale:.1f}"
         parts.append(f'<line class="axis" x1="{x}" x2="{x}" y1="{base}" y2="{base + 4}"/>')
-        parts.append(f'<text x="{x}" y="{base + 17}" text-anchor="middle">{number(value)}</text>')
+        parts.append(f'<text x="{x}" y="{base + 17}" text-anchor="middle">{text}</text>')
     beside = left - 4
     parts.append(
         f'<line class="axis" x1="{beside}" x2="{beside}" y1="{_TOP}" y2="{_TOP + height}"/>'
     )
-    for value in ticks(float(low[1]), float(high[1]), max(3, height // 45)):
+    marks = ticks(float(low[1]), float(high[1]), max(3, height // 45))
+    for value, text in zip(marks, labels(marks), strict=True):
         y = f"{_TOP + height - 1 - (value - low[1]) * view.scale:.1f}"
         parts.append(f'<line class="axis" x1="{beside - 4}" x2="{beside}" y1="{y}" y2="{y}"/>')
-        parts.append(
-            f'<text x="{beside - 8}" y="{y}" dy="0.32em" text-anchor="end">{number(value)}</text>'
-        )
+        parts.append(f'<text x="{beside - 8}" y="{y}" dy="0.32em" text-anchor="end">{text}</text>')
     return parts
 
 
@@ -131,9 +131,10 @@ def _bar(scale: Scale, x: int, height: int) -> list[str]:
     parts.append(
         f'</linearGradient></defs><rect x="{x}" y="{top:.1f}" width="13" height="{tall}" fill="url(#{name})"/>'
     )
-    for value in ticks(scale.low, scale.high, max(3, tall // 32)):
+    marks = ticks(scale.low, scale.high, max(3, tall // 32))
+    for value, text in zip(marks, labels(marks), strict=True):
         y = top + tall * (1.0 - (value - scale.low) / (scale.high - scale.low))
-        parts.append(f'<text x="{x + 18}" y="{y:.1f}" dy="0.32em">{number(value)}</text>')
+        parts.append(f'<text x="{x + 18}" y="{y:.1f}" dy="0.32em">{text}</text>')
     return parts
 
 
