@@ -19,6 +19,9 @@ from torch_sla import (
     TransientProblem,
 )
 from torch_sla.errors import ArgumentError
+from torch_sla.problems.report.frames import frames_of
+from torch_sla.problems.report.picture import new_figure
+from torch_sla.problems.report.plot import Drawing
 
 image = pytest.importorskip("PIL.Image", reason="Pillow counts the frames")
 
@@ -47,6 +50,34 @@ def test_a_mode_swings_through_a_period(tmp_path) -> None:
     assert len(modes.plot().axes) == 2
     with pytest.raises(ArgumentError, match="modes 1 to 2"):
         modes.animate(tmp_path / "mode.gif", mode=3)
+
+
+def test_a_curve_follows_the_points_of_its_member() -> None:
+    rod = PoissonProblem(
+        mesh=IntervalMesh(cells=4), order=2, source=1.0, boundary=[Dirichlet("left", 0.0)]
+    )
+    x = rod.mesh_data().points
+    both = rod.solve(points=torch.stack([x, 2.0 * x]))
+    drawing = Drawing(frames_of(both), None)
+    axes = new_figure().add_subplot()
+    drawn = drawing.draw(axes, 0)
+    for member, length in enumerate((1.0, 2.0)):
+        drawing.change(axes, drawn, member)
+        across, up = drawn.get_data()
+        assert torch.from_numpy(across).allclose(length * x[:, 0])
+        # The quadratic u = x (length - x / 2).
+        assert torch.from_numpy(up).allclose(torch.from_numpy(across * (length - across / 2)))
+    low, high = axes.get_xlim()
+    assert low < 0.0
+    assert high > 2.0
+
+
+@pytest.mark.parametrize("name", ["from 5 $ to 6 $", r"$\nothing$"])
+def test_a_name_is_written_as_it_is(tmp_path, name) -> None:
+    figure = plate(name=name).solve().plot(tmp_path / "plate.png")
+    (title,) = (axes.title for axes in figure.axes if axes.get_title())
+    assert title.get_text() == name
+    assert not title.get_parse_math()
 
 
 def test_curves_move_too(tmp_path) -> None:

@@ -153,7 +153,7 @@ class Drawing:
     ) -> Any:
         """Draw frame i with axes and a bar of colours; return what `change` changes."""
         frames = self.frames
-        axes.set_title(frames.titles[i] or frames.name)
+        self._entitle(axes, i)
         if frames.mesh.dim == 1:
             return self._curve(axes, i)
         apart = frames.axis == "mode"
@@ -177,14 +177,21 @@ class Drawing:
 
     def change(self, axes: Any, drawn: Any, i: int) -> None:
         """Put frame i in the place of what was drawn."""
-        axes.set_title(self.frames.titles[i] or self.frames.name)
+        self._entitle(axes, i)
         if self.frames.mesh.dim == 1:
-            drawn.set_ydata(self.values[i][self._order(i)])
+            drawn.set_data(*self._line(i))
         else:
             drawn.set_data(self.pixels(i, self.view(0, 0)))
 
-    def _order(self, i: int) -> npt.NDArray[np.int64]:
-        return self._along(i).argsort()
+    def _entitle(self, axes: Any, i: int) -> None:
+        """Write what frame i is; a name may have signs that would be mathematics to matplotlib."""
+        axes.set_title(self.frames.titles[i] or self.frames.name, parse_math=False)
+
+    def _line(self, i: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return x and the values of frame i, in the order of x."""
+        along = self._along(i)
+        order = along.argsort()
+        return along[order], self.values[i][order]
 
     def _along(self, i: int) -> npt.NDArray[np.float64]:
         x = self.points[i, :, 0]
@@ -194,8 +201,10 @@ class Drawing:
         return found
 
     def _curve(self, axes: Any, i: int) -> Any:
-        order = self._order(i)
-        (drawn,) = axes.plot(self._along(i)[order], self.values[i][order], color=CURVES[0])
+        (drawn,) = axes.plot(*self._line(i), color=CURVES[0])
+        low, high = float(self.points.min()), float(self.points.max())
+        margin = 0.05 * (high - low)
+        axes.set_xlim(low - margin, high + margin)
         margin = 0.04 * (self.scale.high - self.scale.low)
         axes.set_ylim(self.scale.low - margin, self.scale.high + margin)
         axes.set_xlabel("x")
