@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import log, log2, pi
 
+import numpy as np
 import pytest
 import torch
 
@@ -136,6 +137,31 @@ def test_the_estimate_tends_to_the_error(tools, cell, order):
         return torch.stack([c[..., 0] * s[..., 1], s[..., 0] * c[..., 1]], -1)
 
     assert estimate == pytest.approx(float(fem.h1_seminorm_error(dofs, u, gradient)), rel=0.2)
+
+
+@pytest.mark.parametrize("cells", [2, 3, 16])
+@pytest.mark.parametrize("order", [1, 2])
+def test_the_estimate_on_a_line(order, cells):
+    """Against the difference from the projected gradient, with dense matrices and Gauss points of NumPy."""
+    mesh = fem.interval_mesh(cells, grading=2.0)
+    dofs = fem.Dofs(mesh, fem.lagrange("line", order))
+    u = torch.sin(3 * dofs.points()[:, 0] + 0.3)
+    X, weights = (torch.from_numpy(found) for found in np.polynomial.legendre.leggauss(4))
+    X, weights = 0.5 * (X + 1.0), 0.5 * weights
+    ends = mesh.points[mesh.cells, 0]
+    length = ends[:, 1] - ends[:, 0]
+    slopes = dofs.element.gradients(X[:, None])[..., 0]
+    gradient = (u[dofs.cell_nodes] @ slopes.T) / length[:, None]
+    hats = torch.stack([1.0 - X, X], 1)
+    mass, load = torch.zeros(cells + 1, cells + 1).double(), torch.zeros(cells + 1).double()
+    for k, (a, b) in enumerate(mesh.cells.tolist()):
+        mass[[[a], [b]], [a, b]] += length[k] * torch.einsum("q,qi,qj->ij", weights, hats, hats)
+        load[[a, b]] += length[k] * (weights * gradient[k]) @ hats
+    smooth = torch.linalg.solve(mass, load)[mesh.cells] @ hats.T
+    wanted = (length * ((smooth - gradient) ** 2 @ weights)).sqrt()
+    torch.testing.assert_close(fem.zz_estimate(dofs, u), wanted)
+    turned = fem.zz_estimate(dofs, torch.stack([u, 2j * u]))
+    torch.testing.assert_close(turned, torch.stack([wanted, 2.0 * wanted]))
 
 
 def poisson(dofs, exact, source=None):

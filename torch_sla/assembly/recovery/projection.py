@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch_sla.assembly.basis import CellBasis
 from torch_sla.assembly.dofs import Dofs
+from torch_sla.assembly.field import Field
 from torch_sla.assembly.weak.mass import mass
 from torch_sla.assembly.weak.source import source
 from torch_sla.errors import ArgumentError
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.assembly.elements import Element
-    from torch_sla.assembly.field import Field
     from torch_sla.assembly.mesh.mesh import Mesh
 
 __all__ = ["Projection"]
@@ -131,4 +131,8 @@ class Projection:
         """
         flat = nodal.flatten(-rank) if rank else nodal[..., None]
         local = flat.movedim(-1, 0)[..., self.dofs.cell_nodes]
-        return self.basis.evaluate(local.movedim(0, -1))
+        field = self.basis.evaluate(local.movedim(0, -1))
+        if rank and flat.shape[-1] == 1:
+            # The one component of a vector, which a basis takes for a number.
+            return Field(field.value[..., None], field.gradient[..., None, :])
+        return field
