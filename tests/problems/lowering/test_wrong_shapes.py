@@ -182,6 +182,14 @@ WRONG = {
         ),
         "no unknown 'w'",
     ),
+    "a vector on a line": (
+        lambda: WeakFormProblem(
+            mesh=IntervalMesh(cells=2),
+            unknowns=[Unknown("u"), Unknown("w", shape="vector", test="q")],
+            residual="u*v - v + dot(w, q)",
+        ),
+        r"unknowns\.1\.shape.*one component",
+    ),
     "two tests of one name": (
         lambda: WeakFormProblem(
             mesh=FLAT, unknowns=[Unknown("a"), Unknown("b")], residual="a*v + b*v"

@@ -49,6 +49,12 @@ class WeakForm(Model):
     @staticmethod
     def unknowns_of(spec: Any, dim: int) -> tuple[Unknown, ...]:
         """Take what each unknown says."""
+        for i, u in enumerate(spec.unknowns):
+            if u.shape == "vector" and dim == 1:
+                raise SpecError(
+                    "on a line a vector has one component; take shape: scalar",
+                    path=f"unknowns.{i}.shape",
+                )
         return tuple(
             Unknown(u.name, u.order or spec.order, dim if u.shape == "vector" else 0)
             for u in spec.unknowns
