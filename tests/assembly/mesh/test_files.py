@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import struct
+
 import meshio
 import numpy as np
 import pytest
@@ -173,6 +175,54 @@ def test_facets_of_two_orders_keep_their_groups(tmp_path, first):
         rows = share.facets[members(share.facet_groups, i)]
         wanted = again.facets[again.facet_tags[name]].numpy()
         assert sorted(np.sort(rows, 1).tolist()) == sorted(np.sort(wanted, 1).tolist())
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_surface_of_gmsh_is_in_all_of_its_groups(tmp_path, binary):
+    """Also in those without a name: format 4.1 lists an element once, however many groups it is in."""
+    path = tmp_path / "strip.msh"
+    text: list[bytes] = [f"$MeshFormat\n4.1 {int(binary)} 8\n".encode()]
+
+    def put(kind, *values):
+        made = struct.pack(f"<{len(values)}{kind}", *values)
+        text.append(made if binary else (" ".join(map(str, values)) + " ").encode())
+
+    def section(name):
+        text.append(f"\n$End{sections[-1]}\n${name}\n".encode())
+        sections.append(name)
+
+    sections = ["MeshFormat"]
+    if binary:
+        put("i", 1)
+    section("PhysicalNames")
+    text.append(b'1\n2 6 "steel"')
+    section("Entities")
+    surfaces, curve = {1: (5, 6), 2: (6, 7), 3: (7,)}, (8, 9)
+    put("Q", 1, 1, len(surfaces), 0)
+    put("i", 11), put("d", 0.0, 0.0, 0.0), put("Q", 0)
+    entities = [(1, curve), *surfaces.items()]
+    for entity, groups in entities:
+        put("i", entity), put("d", *[0.0] * 6), put("Q", len(groups)), put("i", *groups)
+        put("Q", 2), put("i", 1, -2)
+    section("Nodes")
+    put("Q", 1, 8, 1, 8), put("i", 2, 1, 0), put("Q", 8), put("Q", *range(1, 9))
+    for y in (0.0, 1.0):
+        for x in range(4):
+            put("d", float(x), y, 0.0)
+    section("Elements")
+    put("Q", 4, 4, 1, 4)
+    put("i", 1, 1, 1), put("Q", 1), put("Q", 1, 1, 2)
+    for k in surfaces:
+        put("i", 2, k, 3), put("Q", 1), put("Q", 1 + k, k, k + 1, k + 5, k + 4)
+    text.append(b"\n$EndElements\n")
+    path.write_bytes(b"".join(text))
+    mesh = fem.read_mesh(path)
+    found = {name: index.tolist() for name, index in mesh.cell_tags.items()}
+    assert found == {"5": [0], "steel": [0, 1], "7": [1, 2]}
+    assert {n: mesh.facets[i].tolist() for n, i in mesh.facet_tags.items()} == {
+        "8": [[0, 1]],
+        "9": [[0, 1]],
+    }
 
 
 @pytest.mark.parametrize("bad", [-1, 4])

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from torch_sla.assembly.mesh.archive import ArchiveIndex, write_archive
 from torch_sla.assembly.mesh.build import checked_mesh
+from torch_sla.assembly.mesh.gmsh import groups_of_entities
 from torch_sla.assembly.mesh.kinds import GROUPS, base_name, choose_cell, group_numbers
 from torch_sla.assembly.mesh.mesh import CELL_TYPES, Mesh
 from torch_sla.assembly.mesh.share import check_places, members, merged
@@ -233,6 +234,7 @@ def _collect(
     groups: dict[str, list[Ints]] = {}
     offset = 0
     key = next((key for key in GROUPS if key in raw.cell_data), None)
+    further = groups_of_entities(path) if key == "gmsh:physical" else {}
     names = {
         (int(entry[1]), int(entry[0])): name
         for name, entry in raw.field_data.items()
@@ -242,6 +244,9 @@ def _collect(
         if block.type not in types:
             continue
         data = np.asarray(block.data, dtype=np.int64)
+        for group in further.get((dim, _entity(raw, i)), ()):
+            name = names.get((dim, group), str(group))
+            groups.setdefault(name, []).append(np.arange(len(data)) + offset)
         if key is not None:
             numbers = group_numbers(path, key, raw.cell_data[key][i])
             for number in np.unique(numbers):
@@ -266,6 +271,12 @@ def _collect(
     kept = np.sort(first)
     position = np.searchsorted(kept, first)[number]
     return every[kept], {k: np.unique(position[np.concatenate(v)]) for k, v in groups.items()}
+
+
+def _entity(raw: meshio.Mesh, block: int) -> int:
+    """Return the number of the curve, surface or volume of gmsh that a block of cells is part of; -1 where unknown."""
+    known = raw.cell_data.get("gmsh:geometrical")
+    return -1 if known is None or not len(known[block]) else int(known[block][0])
 
 
 def _flatten(path: Path, points: npt.NDArray[Any], used: Ints, dim: int) -> npt.NDArray[np.float64]:
