@@ -304,6 +304,23 @@ def test_small_strain_is_drawn_a_tenth_of_the_body_whatever_the_load(
     assert 0.05 <= abs(moved - points).max() / 3.0 <= 0.2
 
 
+def test_the_table_of_cases_tells_them_apart(tmp_path) -> None:
+    rod = PoissonProblem(
+        mesh=IntervalMesh(cells=4),
+        parameters=[
+            Parameter("T", default=1.0),
+            Parameter("force", shape=(2,), default=(0.0, 1.0)),
+        ],
+        source="force[1]",
+        boundary=[Dirichlet("left", "T")],
+        outputs=[Integral("mean", "u")],
+    )
+    cases = [{"T": T, "force": [0.0, 1234.75]} for T in (293.15, 293.05)]
+    SweepProblem(of=rod, cases=cases).solve().report(tmp_path / "run.html")
+    text = (tmp_path / "run.html").read_text(encoding="utf-8")
+    assert [text.count(f">{given}</td>") for given in ("293.15", "293.05", "1234.75")] == [1, 1, 2]
+
+
 def test_what_cases_and_searches_vary_is_not_asked_for_again(tmp_path) -> None:
     of = PoissonProblem(
         mesh=RectangleMesh(cells=(4, 4)),

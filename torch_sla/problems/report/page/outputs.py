@@ -109,7 +109,9 @@ def _cases(result: SweepSolution) -> list[str]:
     every = result.table
     names = list(every[0])
     shown = [n for n in names if len(names) <= 12 or "[" not in n][:12]
-    rows = [[number(row[name]) for name in shown] for row in every[:_ROWS]]
+    # What tells cases apart is not rounded as far as what comes of them.
+    digits = {name: 8 if name.partition("[")[0] in result.cases[0] else 4 for name in shown}
+    rows = [[number(row[name], digits[name]) for name in shown] for row in every[:_ROWS]]
     parts = [table(shown, rows, numeric=range(len(shown)))]
     if len(every) > _ROWS:
         parts.append(f'<p class="note">The first {_ROWS} of {len(every)} cases.</p>')
