@@ -113,6 +113,18 @@ def test_written_meshes_read_back(tools, cell, tmp_path):
     assert torch.equal(again.cells, mesh.cells)
 
 
+@pytest.mark.parametrize(
+    "name", ["P & Q", "T<0", 'the "hot" side', "two\nlines", "ünï", "a &amp; b"]
+)
+def test_names_of_fields_are_kept(tools, tmp_path, name):
+    mesh = tools.structured("triangle", 2)
+    field, cellwise = mesh.points[:, 0], torch.arange(mesh.n_cells).double()
+    fem.write_mesh(tmp_path / "m.vtu", mesh, {name: field}, {name: cellwise})
+    raw = meshio.read(tmp_path / "m.vtu")
+    np.testing.assert_array_equal(raw.point_data[name], field.numpy())
+    np.testing.assert_array_equal(raw.cell_data[name][0], cellwise.numpy())
+
+
 def test_fields_are_checked_before_writing(tools, tmp_path):
     mesh = tools.structured("triangle", 2)
     with pytest.raises(MeshError, match=r"u: got shape \(3,\); the first dimension must be 9"):

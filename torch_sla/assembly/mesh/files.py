@@ -8,6 +8,7 @@ import io
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from xml.sax.saxutils import escape
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["column", "in_space", "mesh_index", "read_mesh", "write_mesh"]
 
 Ints = npt.NDArray[np.int64]
+_IN_XML = {'"': "&quot;", "\n": "&#10;", "\t": "&#9;"}
 # Formats of several files, which name each other.
 _SEVERAL = (".ele", ".node", ".xdmf", ".xmf", ".xml")
 
@@ -345,11 +347,14 @@ def write_mesh(
         write_archive(path, mesh if points is None else replace(mesh, points=points))
         return
     xs = (mesh.points if points is None else points).detach().cpu().numpy()
+    # meshio writes names into the XML as they are.
+    said_as = (lambda k: escape(k, _IN_XML)) if path.suffix == ".vtu" else str
+    points_of, cells_of = point_data or {}, cell_data or {}
     raw = meshio.Mesh(
         in_space(xs),
         [(mesh.cell, mesh.cells.cpu().numpy())],
-        point_data={k: column(k, v, mesh.n_points) for k, v in (point_data or {}).items()},
-        cell_data={k: [column(k, v, mesh.n_cells)] for k, v in (cell_data or {}).items()},
+        point_data={said_as(k): column(k, v, mesh.n_points) for k, v in points_of.items()},
+        cell_data={said_as(k): [column(k, v, mesh.n_cells)] for k, v in cells_of.items()},
     )
     said = io.StringIO()
     try:
