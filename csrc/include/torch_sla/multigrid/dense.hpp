@@ -8,6 +8,11 @@
 
 namespace torch_sla::multigrid {
 
+// Share of its terms below which a sum is taken for their rounding: row sums of a coarse matrix carry that of all
+// levels, in V.
+template <class V>
+constexpr double kSingular = sizeof(V) == 4 ? 1e-4 : 1e-10;
+
 // Replaces the n x n matrix a by its inverse (Gauss-Jordan, pivoting by rows); false where singular.
 template <class T>
 bool invert(T* a, int n, int* pivot) {
@@ -117,6 +122,23 @@ inline int pseudo_invert(std::vector<double>& a, int n, double tolerance, double
   for (int k = 0; k < nullity; ++k)
     for (int r = 0; r < n; ++r)
       for (int c = 0; c < n; ++c) a[r * n + c] -= right[k * n + r] * left[k * n + c] / scale;
+  return nullity;
+}
+
+// The same under symmetric scaling by the diagonal, so that a jump of the coefficient does not pass for a null space.
+inline int scaled_pseudo_invert(std::vector<double>& a, int n, double tolerance, double* smallest) {
+  std::vector<double> scale(n, 1.0);
+  for (int i = 0; i < n; ++i) {
+    const double d = std::abs(a[std::size_t(i) * n + i]);
+    if (d > 0.0) scale[i] = 1.0 / std::sqrt(d);
+  }
+  const auto rescale = [&] {
+    for (int i = 0; i < n; ++i)
+      for (int j = 0; j < n; ++j) a[std::size_t(i) * n + j] *= scale[i] * scale[j];
+  };
+  rescale();
+  const int nullity = pseudo_invert(a, n, tolerance, smallest);
+  rescale();
   return nullity;
 }
 

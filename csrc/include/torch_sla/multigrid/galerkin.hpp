@@ -194,17 +194,47 @@ ProductMap product_map(const BlockMatrix<V, I>& A, const BlockMatrix<V, I>& P, B
   return out;
 }
 
+template <class V>
+constexpr double kLift = sizeof(V) == 4 ? 1e-4 : 1e-8;
+
+// A part of the matrix that is singular by itself comes down to rows of C that are coupled to no others, `alone`, and
+// hold rounding, or what the transfers miss of its null space. They are lifted by a share of what they were summed
+// from: their inverse stays bounded. `diagonal`: the slots of A's.
+template <class V, class I>
+void lift(const BlockMatrix<V, I>& A, const Buffer<I>& diagonal, const BlockMatrix<V, I>& P, BlockMatrix<V, I>& C,
+          const std::vector<I>& alone) {
+  if (alone.empty()) return;
+  const int b = A.br, k = P.bc;
+  const std::int64_t bb = std::int64_t(b) * b, bk = std::int64_t(b) * k, kk = std::int64_t(k) * k;
+  std::vector<I> place(C.rows, -1);
+  for (std::size_t m = 0; m < alone.size(); ++m) place[alone[m]] = static_cast<I>(m);
+  std::vector<double> terms(alone.size() * k, 0.0);
+  for (I i = 0; i < A.rows; ++i)
+    for (I u = P.ptr[i]; u < P.ptr[i + 1]; ++u) {
+      const I m = place[P.col[u]];
+      if (m < 0 || diagonal[i] < 0) continue;
+      for (std::int64_t e = 0; e < bk; ++e) {
+        const double p = P.val[u * bk + e];
+        terms[m * k + e % k] += p * p * A.val[diagonal[i] * bb + e / k * (b + 1)];
+      }
+    }
+  for (std::size_t m = 0; m < alone.size(); ++m)
+    for (int c = 0; c < k; ++c)
+      C.val[C.ptr[alone[m]] * kk + c * (k + 1)] += V(kLift<V> * terms[m * k + c]);
+}
+
 // The values of C = P^T A P. Each worker owns rows of C and takes the rows of A that reach them, in order:
-// sums do not depend on the number of threads.
+// sums do not depend on the number of threads. `diagonal`: the slots of the diagonal blocks of A.
 template <int B, int K, class V, class I>
-void galerkin(const BlockMatrix<V, I>& A, const BlockMatrix<V, I>& P, BlockMatrix<V, I>& C, const ProductMap& map,
-              int threads) {
+void galerkin(const BlockMatrix<V, I>& A, const Buffer<I>& diagonal, const BlockMatrix<V, I>& P, BlockMatrix<V, I>& C,
+              const ProductMap& map, int threads) {
   const int b = B ? B : A.br, k = K ? K : P.bc;
   const std::int64_t bb = std::int64_t(b) * b, bk = std::int64_t(b) * k, kk = std::int64_t(k) * k;
   threads = threads_for(A.nnz() * bk, threads);
   C.val.resize(C.nnz() * kk);
+  std::vector<std::vector<I>> alone(worker_count(C.rows, threads));
   std::visit([&](const auto& places) {
-    parallel_for(C.rows, threads, [&](std::int64_t begin, std::int64_t end, int) {
+    parallel_for(C.rows, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
       std::fill(C.val.begin() + C.ptr[begin] * kk, C.val.begin() + C.ptr[end] * kk, V(0));
       const bool all = begin == 0 && end == C.rows;
       const auto owned = [&](I c) { return all || (c >= begin && c < end); };
@@ -236,16 +266,19 @@ void galerkin(const BlockMatrix<V, I>& A, const BlockMatrix<V, I>& P, BlockMatri
           }
         }
       }
-      // A near-nullspace vector that vanishes on an aggregate leaves an empty coarse row: an identity
-      // row keeps it harmless.
-      if (k == 1) return;
       for (std::int64_t g = begin; g < end; ++g) {
+        const V *other = C.val.data() + (C.ptr[g] + 1) * kk, *last = C.val.data() + C.ptr[g + 1] * kk;
+        if (std::all_of(other, last, [](V v) { return v == V(0); })) alone[worker].push_back(static_cast<I>(g));
+        // A near-nullspace vector that vanishes on an aggregate leaves an empty coarse row: an identity
+        // row keeps it harmless.
         V* D = C.val.data() + C.ptr[g] * kk;
-        for (int c = 0; c < k; ++c)
+        for (int c = 0; k > 1 && c < k; ++c)
           if (D[c * k + c] == V(0)) D[c * k + c] = V(1);
       }
     });
   }, map.places);
+  for (std::size_t w = 1; w < alone.size(); ++w) alone[0].insert(alone[0].end(), alone[w].begin(), alone[w].end());
+  lift(A, diagonal, P, C, alone[0]);
 }
 
 }  // namespace torch_sla::multigrid

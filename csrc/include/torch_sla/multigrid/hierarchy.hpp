@@ -188,7 +188,7 @@ void level_transfer(Level<V, I>& l, BlockMatrix<V, I>& C, const Options& o, int 
         prolongation_values<b, k>(l.A, l.how->links, l.how->group, l.how->T, o.damping, l.radius, l.P, threads);
     }
     if (!C.ptr) l.how->product = product_map(l.A, l.P, C, threads);
-    galerkin<b, k>(l.A, l.P, C, l.how->product, threads);
+    galerkin<b, k>(l.A, l.how->links.diagonal, l.P, C, l.how->product, threads);
   });
 }
 

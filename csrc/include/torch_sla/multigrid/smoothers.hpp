@@ -60,7 +60,8 @@ inline V measure(const V* a, std::int64_t bb) {
   return total;
 }
 
-// The blocks of the groups; rows of a group whose block is singular stay on their own.
+// The blocks of the groups; rows of a group whose block is singular stay on their own. One that nothing couples to
+// other rows may be singular but for rounding, and has a pseudo-inverse.
 template <class V, class I>
 void invert_tied(const BlockMatrix<V, I>& A, Smoother kind, Inverses<V, I>& out) {
   Tied<V, I>& t = out.tied;
@@ -76,8 +77,17 @@ void invert_tied(const BlockMatrix<V, I>& A, Smoother kind, Inverses<V, I>& out)
     tied_block(A, own, rows, Z, outside);
     if (kind == Smoother::l1_jacobi)
       for (int p = 0; p < m; ++p) Z[p * m + p] += Z[p * m + p] < 0 ? -outside[p] : outside[p];
-    if (!invert(Z, m, pivot)) continue;
-    const double weight = kind == Smoother::spai0 ? tied_weight(A, own, rows, Z) : 1.0;
+    bool alone = true;
+    for (int p = 0; p < m; ++p) alone &= outside[p] == 0.0;
+    if (alone) {
+      std::vector<double> block(Z, Z + m * m);
+      double smallest;
+      if (scaled_pseudo_invert(block, m, kSingular<V>, &smallest) < 0) continue;
+      std::copy(block.begin(), block.end(), Z);
+    } else if (!invert(Z, m, pivot)) {
+      continue;
+    }
+    const double weight = kind == Smoother::spai0 && !alone ? tied_weight(A, own, rows, Z) : 1.0;
     t.at.push_back(static_cast<std::int64_t>(t.inverse.size()));
     for (int e = 0; e < m * m; ++e) t.inverse.push_back(V(weight * Z[e]));
     for (int k = 0; k < rows; ++k) {

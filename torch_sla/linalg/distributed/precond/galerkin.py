@@ -9,16 +9,17 @@ from torch import Tensor
 
 from torch_sla.linalg.distributed.pieces import entry_halo
 from torch_sla.linalg.distributed.rows import BorrowedRows
-from torch_sla.linalg.distributed.sharding import Sharding
+from torch_sla.linalg.distributed.sharding import Product, Sharding
 from torch_sla.linalg.kernels.sparse import expand_rows
 from torch_sla.linalg.kernels.spgemm import product_pattern, spgemm_masked
+from torch_sla.linalg.precond.multigrid.device.blocks import LIFT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch_sla.linalg.distributed.pieces import Moved
 
-__all__ = ["Galerkin", "galerkin"]
+__all__ = ["Galerkin", "galerkin", "lifted"]
 
 # Rows of a coarse matrix that are worked on at a time, at least, and pieces at most.
 _ROWS, _PIECES = 1 << 14, 64
@@ -27,6 +28,30 @@ _ROWS, _PIECES = 1 << 14, 64
 def galerkin(A: Sharding, values: Tensor, P: Sharding, transfer: Tensor) -> tuple[Sharding, Tensor]:
     """Return ``Pᴴ A P``, positions and slot values."""
     return Galerkin(A, P)(values, transfer)
+
+
+def lifted(
+    C: Sharding, entries: Tensor, edge: int, P: Sharding, transfer: Tensor, diagonal: Tensor
+) -> Tensor:
+    """Lift nodes of ``C = Pᴴ A P`` that are coupled to no others, as `blocks.lifted` does for matrices in one part.
+
+    Parameters
+    ----------
+    C, entries
+        Positions and slot values.
+    edge
+        Unknowns of a node of ``C``.
+    P, transfer
+        Of the transfer.
+    diagonal
+        That of ``A`` ``[n_held]``.
+    """
+    row, col = expand_rows(C.pattern.crow), C.pattern.ccol
+    node, other = (torch.div(i, edge, rounding_mode="floor") for i in (row, col))
+    alone = C.row_sums((node != other) * entries.abs()) == 0
+    terms = Product(P, transfer.square()).adjoint(diagonal.unsqueeze(1)).squeeze(1)
+    lift = torch.where(alone, LIFT[entries.dtype] * terms, 0.0)
+    return entries + (row == col) * lift.index_select(0, row)
 
 
 class Galerkin:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.precond.multigrid.device.coarse import SINGULAR
 from torch_sla.linalg.precond.multigrid.device.tied import compressed, tied_groups
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Ties:
         pattern, own = A.pattern, A.diagonal(values).abs()
         # Columns of other parts come after those that are owned.
         groups = tied_groups(pattern.crow, pattern.ccol, values, own[: A.rows.n_held])
-        found = None if groups is None else groups.inverted()
+        found = None if groups is None else groups.inverted(SINGULAR[values.dtype])
         if found is None:
             return None
         crow, ccol, there = compressed(found)

@@ -26,9 +26,9 @@ from torch_sla.linalg.precond.multigrid.device.blocks import (
     flatten,
     full_rows,
     grouped,
+    lifted,
     multiply,
     transpose,
-    without_empty,
 )
 from torch_sla.linalg.precond.multigrid.device.cg import KEPT, ConjugateGradients
 from torch_sla.linalg.precond.multigrid.device.coarse import coarse_inverse
@@ -201,7 +201,8 @@ class DeviceAggregation(DeviceHierarchy):
             P = multiply(smoothing, T, kept.P) if damping else T
             del S, T, smoothing, found
             R = transpose(P)
-            coarse = without_empty(multiply(R, multiply(A, P), kept.coarse))
+            coarse = multiply(R, multiply(A, P), kept.coarse)
+            coarse = lifted(coarse, R, A, self.dtype)
             if not refresh:
                 self._kept.append(replace(kept, P=P.where, coarse=coarse.where))
             transfers = flatten(P, self.dtype), flatten(R, self.dtype)

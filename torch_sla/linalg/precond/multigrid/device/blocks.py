@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from torch_sla.linalg.kernels.rows import Rows
+from torch_sla.linalg.kernels.rows import Rows, row_sums
 from torch_sla.linalg.kernels.sparse import diagonal_slots, expand_rows, transpose_csr
 from torch_sla.linalg.kernels.spgemm import product_positions, spgemm_masked
 
@@ -21,18 +21,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "LIFT",
     "BlockRows",
     "Positions",
     "dense",
+    "diagonal_blocks",
     "flatten",
     "full_rows",
     "grouped",
+    "lifted",
     "multiply",
     "transpose",
-    "without_empty",
 ]
 
 
+# Share of what the diagonal of a row that is coupled to no other was summed from, which is added to it.
+LIFT = {torch.float32: 1e-4, torch.float64: 1e-8}
 _INT32_MAX = 2**31 - 1
 
 Positions = tuple["Tensor", "Tensor", "int | None"]
@@ -142,18 +146,36 @@ def flatten(A: BlockRows, dtype: torch.dtype) -> Rows:
     return Rows.of(crow.to(index), ccol, values, A.n_cols * c, longest)
 
 
-def without_empty(A: BlockRows) -> BlockRows:
-    """Put ones on the diagonal where a vector was dependent, so that no row is zero."""
-    edge = A.values.shape[1]
-    if edge == 1:
-        return A
-    slots = diagonal_slots(A.crow, A.ccol, A.n_cols).long()
-    slots = slots[slots >= 0]
-    values = A.values.clone()
-    d = values[slots].diagonal(dim1=1, dim2=2)
-    add = torch.diag_embed((d == 0).to(values.dtype))
-    values[slots] += add
-    return replace(A, values=values)
+def diagonal_blocks(A: BlockRows) -> Tensor:
+    """Diagonal blocks ``[n, b, b]``, zero where there is none."""
+    slots = diagonal_slots(A.crow, A.ccol, A.n_rows)
+    if not A.values.shape[0]:
+        return A.values.new_zeros(A.n_rows, *A.values.shape[1:])
+    own = A.values[slots.clamp(min=0).long()]
+    return torch.where((slots >= 0)[:, None, None], own, 0.0)
+
+
+def lifted(C: BlockRows, R: BlockRows, A: BlockRows, dtype: torch.dtype) -> BlockRows:
+    """Lift rows of ``C = R A Rᵀ`` that are coupled to no others by a share of what they were summed from.
+
+    A part of the matrix that is singular by itself comes down to such rows, which hold rounding or what the transfers
+    miss of its null space: their inverse stays bounded in `dtype`, that of the levels. In blocks there are ones for
+    vectors that are dependent on an aggregate.
+    """
+    D, size = diagonal_blocks(C), C.values.flatten(1).abs().sum(1)
+    alone = row_sums(C.crow, size, C.longest) == D.flatten(1).abs().sum(1)
+    d = D.diagonal(dim1=1, dim2=2)
+    zero = d == 0 if d.shape[1] > 1 else torch.zeros_like(d, dtype=torch.bool)
+    if not bool((alone | zero.any(1)).any()):
+        return C
+    terms = R.values.square()
+    terms *= diagonal_blocks(A).diagonal(dim1=1, dim2=2).index_select(0, R.ccol).unsqueeze(1)
+    lift = LIFT[dtype] * row_sums(R.crow, terms.sum(2), R.longest)
+    lift = torch.where(zero, 1.0, torch.where(alone.unsqueeze(1), lift, 0.0))
+    row, values = expand_rows(C.crow, C.ccol.numel()), C.values.clone()
+    on = (row == C.ccol).unsqueeze(1)
+    values.diagonal(dim1=1, dim2=2).add_(torch.where(on, lift.index_select(0, row), 0.0))
+    return replace(C, values=values)
 
 
 def full_rows(matrix: Tensor) -> Rows:

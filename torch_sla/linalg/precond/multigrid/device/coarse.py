@@ -9,10 +9,10 @@ from torch import Tensor
 
 from torch_sla.errors import Result, SolveError
 
-__all__ = ["CoarseInverse", "coarse_inverse", "is_inverse"]
+__all__ = ["SINGULAR", "CoarseInverse", "coarse_inverse", "is_inverse"]
 
 # Row sums of a coarse matrix carry the rounding of all levels.
-_SINGULAR = {torch.float32: 1e-4, torch.float64: 1e-10}
+SINGULAR = {torch.float32: 1e-4, torch.float64: 1e-10}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def is_inverse(pivot: float, asymmetry: float, dtype: torch.dtype) -> bool:
     dtype
         Of the levels, whose rounding it carries.
     """
-    return pivot > 10 * _SINGULAR[dtype] and asymmetry <= _SINGULAR[dtype]
+    return pivot > 10 * SINGULAR[dtype] and asymmetry <= SINGULAR[dtype]
 
 
 def coarse_inverse(dense: Tensor, dtype: torch.dtype, device: torch.device) -> CoarseInverse:
@@ -95,7 +95,7 @@ def _inverse(a: Tensor, dtype: torch.dtype) -> tuple[Tensor, int, float]:
             return torch.cholesky_inverse(L), 0, pivot
     U, s, V = torch.linalg.svd(a)
     top = float(s[0]) if n else 0.0
-    kept = s > _SINGULAR[dtype] * top
+    kept = s > SINGULAR[dtype] * top
     if top == 0.0:
         return torch.zeros_like(a), n, 0.0
     weights = torch.where(kept, 1.0 / torch.where(kept, s, torch.ones_like(s)), 0.0)

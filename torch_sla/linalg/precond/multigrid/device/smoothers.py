@@ -15,6 +15,7 @@ from torch_sla.linalg.checks import read
 from torch_sla.linalg.kernels.rows import Rows, product, relax, residual, row_sums, scaled_product
 from torch_sla.linalg.kernels.sparse import diagonal, expand_rows, transpose_csr
 from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows, multiply
+from torch_sla.linalg.precond.multigrid.device.coarse import SINGULAR
 from torch_sla.linalg.precond.multigrid.device.tied import compressed
 
 if TYPE_CHECKING:
@@ -231,7 +232,8 @@ def make_smoother(
 
 def _tied(name: str, A: Rows, groups: Groups) -> Tied | None:
     """Invert the blocks of tied rows as a smoother wants them; rows whose block is singular stay on their own."""
-    found = (groups.heavier() if name == "l1_jacobi" else groups).inverted()
+    wanted = groups.heavier() if name == "l1_jacobi" else groups
+    found = wanted.inverted(SINGULAR[A.values.dtype])
     if found is None:
         return None
     own = some_rows(A, found.rows)
@@ -248,7 +250,7 @@ def _tied(name: str, A: Rows, groups: Groups) -> Tied | None:
         # Rows of a group follow each other, so do their entries.
         ends = whole.crow[torch.nn.functional.pad(found.size.cumsum(0), (1, 0))]
         total = row_sums(ends, square)
-        weight = (found.size / total)[found.group]
+        weight = (found.size / total).clamp(max=1.0)[found.group]  # 1 on pseudo-inverses
         inverse = replace(
             inverse, values=inverse.values * weight[expand_rows(crow, found.entries).long()]
         )

@@ -17,8 +17,8 @@ import torch
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.kernels import triton
 from torch_sla.linalg.kernels.rows import row_max, row_sums
-from torch_sla.linalg.kernels.sparse import diagonal_slots, expand_rows
-from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows
+from torch_sla.linalg.kernels.sparse import expand_rows
+from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows, diagonal_blocks
 from torch_sla.linalg.precond.multigrid.device.tied import TIED
 
 if TYPE_CHECKING:
@@ -85,18 +85,9 @@ def _offsets_of(keep: Tensor, crow: Tensor) -> Tensor:
     return before[crow.long()].to(crow.dtype)
 
 
-def _diagonal(A: BlockRows) -> Tensor:
-    """Diagonal blocks ``[n, b, b]``, zero where there is none."""
-    slots = diagonal_slots(A.crow, A.ccol, A.n_rows)
-    if not A.values.shape[0]:
-        return A.values.new_zeros(A.n_rows, *A.values.shape[1:])
-    own = A.values[slots.clamp(min=0).long()]
-    return torch.where((slots >= 0)[:, None, None], own, 0.0)
-
-
 def own_sizes(A: BlockRows) -> Tensor:
     """Return the sizes of the diagonal entries, or the norms of the diagonal blocks, ``[n]``."""
-    return torch.linalg.vector_norm(_diagonal(A).flatten(1), dim=1)
+    return torch.linalg.vector_norm(diagonal_blocks(A).flatten(1), dim=1)
 
 
 def _coarsely(size: Tensor) -> Tensor:
@@ -129,7 +120,7 @@ def couplings(A: BlockRows, theta: float, keep: Tensor | None = None) -> Couplin
         if found.hole >= 0 and keep is None:
             _refuse(found.hole)
         return Couplings(found.keep, found.own.abs(), found.tied, chosen=found)
-    own = _diagonal(A)
+    own = diagonal_blocks(A)
     own_size = torch.linalg.vector_norm(own.flatten(1), dim=1)
     if keep is not None:
         return Couplings(keep, own_size)
@@ -179,7 +170,7 @@ def strong_graph(A: BlockRows, found: Couplings, damping: float) -> tuple[Strong
             Strong(crow, joined, size),
             BlockRows(crow, ccol, values[:, None, None], n, A.longest),
         )
-    keep, own = found.keep > 0, _diagonal(A)
+    keep, own = found.keep > 0, diagonal_blocks(A)
     filtered = own + row_sums(crow, torch.where(keep[:, None, None], 0.0, A.values))
     if edge == 1:
         usable = filtered * own > _KEPT_DIAGONAL * own * own

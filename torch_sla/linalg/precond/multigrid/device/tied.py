@@ -72,11 +72,20 @@ class Groups:
         first = self.size.cumsum(0) - self.size
         return torch.arange(len(self.rows), device=self.rows.device) - first[self.group]
 
-    def inverted(self) -> Groups | None:
-        """Return the groups with inverse blocks, without those that have none; None where no group is left."""
+    def inverted(self, rtol: float) -> Groups | None:
+        """Return the groups with inverse blocks, without those that have none; None where no group is left.
+
+        A group that nothing couples to other rows may be singular but for rounding: it has a pseudo-inverse, without
+        singular values below `rtol` times the largest.
+        """
         inverse, failed = torch.linalg.inv_ex(self.blocks)
-        sound = (failed == 0) & inverse.isfinite().all(-1).all(-1)
-        entries, all_sound = (int(x) for x in read((self.size.square() * sound).sum(), sound.all()))
+        coupled = (self.outside > 0).long()
+        alone = torch.zeros_like(self.size).index_add_(0, self.group, coupled) == 0
+        sound = (failed == 0) & inverse.isfinite().all(-1).all(-1) | alone
+        asked = (self.size.square() * sound).sum(), sound.all(), alone.any()
+        entries, all_sound, any_alone = (int(x) for x in read(*asked))
+        if any_alone:
+            inverse[alone] = _pseudo_inverse(self.blocks[alone], rtol)
         if all_sound:
             return replace(self, blocks=inverse)
         if not entries:
@@ -91,6 +100,14 @@ class Groups:
         own = blocks[group, place, place]
         blocks[group, place, place] = own + torch.where(own < 0, -self.outside, self.outside)
         return replace(self, blocks=blocks)
+
+
+def _pseudo_inverse(blocks: Tensor, rtol: float) -> Tensor:
+    """Under symmetric scaling by the diagonals, so that a jump does not pass for a null space."""
+    d = blocks.diagonal(dim1=1, dim2=2).abs()
+    scale = torch.where(d > 0, d, 1.0).rsqrt()
+    both = scale.unsqueeze(1) * scale.unsqueeze(2)
+    return torch.linalg.pinv(blocks * both, rtol=rtol) * both
 
 
 def compressed(groups: Groups) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
