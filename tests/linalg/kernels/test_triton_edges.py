@@ -230,6 +230,8 @@ def test_hashes(n: int) -> None:
         t = torch.arange(2 * n).reshape(2, n).to(kind)
         found = patterns.fingerprints(t)
         assert found == [sparse_fallback.fingerprint(row.view(torch.uint8)) for row in t]
+        within = torch.cat([t.new_zeros(1), t.flatten()])[1:].reshape(2, n)  # begins in mid-word
+        assert patterns.fingerprints(within) == found
         if kind is torch.int32:  # an odd number of half words
             short = t[:, 1:].contiguous()
             assert len({*found, *patterns.fingerprints(short)}) == 4

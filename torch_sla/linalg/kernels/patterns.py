@@ -324,7 +324,11 @@ def unread_fingerprint(tensor: Tensor) -> Unread:
 
 
 def _words(data: Tensor, size: int) -> Tensor:
-    """Rows as integers of the widest kind that divides them."""
+    """Rows as integers of the widest kind that divides them, copied where they begin between two of these."""
     if data.is_complex():
         data = torch.view_as_real(data).flatten(1)
-    return data.view(torch.int64 if size % 8 == 0 else torch.int32)
+    word = torch.int64 if size % 8 == 0 else torch.int32
+    begin = data.storage_offset() * data.element_size()
+    if begin % word.itemsize or data.data_ptr() % word.itemsize:
+        data = data.clone()
+    return data.view(word)
