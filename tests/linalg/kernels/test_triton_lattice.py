@@ -277,6 +277,13 @@ def test_beginnings_of_conjugate_gradients(subtract: bool, dtype: torch.dtype, w
             assert abs(float(s.numbers[4]) / target - 1) < 1e-13
         for got, expected in zip(*made, strict=True):
             near(got, expected)
+    for module in (kernels("krylov"), krylov_fallback):
+        given, sums = b.clone(), [lattice.partials(n, b.device) for _ in range(2)]
+        module.residual(given, q if subtract else None, given, p, *sums)
+        for got, expected in zip((given, *sums), (r, dots, b_dots), strict=True):
+            near(got, expected)
+        module.begin(s, dots, b_dots, 0.0, 1e60)  # no number of single precision
+        assert int(s.flag) == krylov.CONVERGED
     b[3] = float("nan")
     module = kernels("krylov")
     module.residual(b, None, r, p, dots, b_dots)

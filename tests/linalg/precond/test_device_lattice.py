@@ -237,6 +237,41 @@ def test_tiny_and_huge_matrices(scale: float, device: str) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("method", ["lattice", "smoothed_aggregation"])
+@pytest.mark.parametrize("size", [2.0**-150, 2.0**200])  # beyond single precision
+def test_right_hand_sides_of_any_size(size: float, method: str, device: str) -> None:
+    pattern, values = (t.to(device) for t in split(laplacian(20, 20)))
+    hierarchy = build(pattern, values, AMG(method=method))
+    assert hierarchy.dtype is torch.float32
+    b = rhs(400, device, 3)
+    b[:, 1], x0 = 0, rhs(400, device, 3)
+    for rtol, atol, start in ((1e-9, 0.0, None), (0.0, 1e-9, x0)):
+        expected = hierarchy.cg(values, b, x0=start, options=KrylovOptions(rtol, atol))
+        found = hierarchy.cg(
+            values,
+            size * b,
+            x0=None if start is None else size * start,
+            options=KrylovOptions(rtol, size * atol),
+        )
+        assert found.result is expected.result is Result.CONVERGED
+        assert found.iterations == expected.iterations
+        assert torch.equal(found.x, size * expected.x)
+    assert torch.equal(hierarchy.apply(size * b), size * hierarchy.apply(b))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("scale", "size"), [(1e31, 1e9), (1e-33, 1e-9)])
+def test_products_that_leave_single_precision(scale: float, size: float, device: str) -> None:
+    A = sp.csr_array(scale * laplacian(20, 20)).astype(np.float32)
+    hierarchy, values = made(A, device)
+    b = (size * rhs(400, device)).float()
+    out = hierarchy.cg(values, b, options=KrylovOptions(rtol=1e-5))
+    assert out.result is Result.CONVERGED
+    left = A.astype(np.float64) @ out.x[:, 0].double().cpu().numpy() - b[:, 0].cpu().numpy()
+    assert np.linalg.norm(left) <= 2e-5 * np.linalg.norm(b.double().cpu())
+
+
+@pytest.mark.parametrize("device", DEVICES)
 def test_failures_have_reasons(device: str) -> None:
     pattern, values = split(laplacian(30, 30))
     pattern, values = pattern.to(device), values.to(device)

@@ -106,7 +106,7 @@ class Scalars:
 def residual(
     b: Tensor, q: Tensor | None, r: Tensor, p: Tensor, dots: Tensor, b_dots: Tensor
 ) -> None:
-    """``r = b - q`` or `b`, ``p = 0``, and partial sums of ``r · r`` and ``b · b``."""
+    """``r = b - q`` or `b`, ``p = 0``, and partial sums of ``r · r`` and ``b · b``. `b` may be `r`."""
     _kernels(b).residual(b, q, r, p, dots, b_dots)
 
 

@@ -22,10 +22,10 @@ def _set(s: Scalars, code: int, where: Tensor) -> None:
 def residual(
     b: Tensor, q: Tensor | None, r: Tensor, p: Tensor, dots: Tensor, b_dots: Tensor
 ) -> None:
+    store_dots(b_dots, b, b)
     r.copy_(b if q is None else b - q)
     p.zero_()
     store_dots(dots, r, r)
-    store_dots(b_dots, b, b)
 
 
 def begin(s: Scalars, dots: Tensor, b_dots: Tensor, rtol: float, atol: float) -> None:

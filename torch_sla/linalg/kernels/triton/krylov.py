@@ -145,7 +145,8 @@ def _update_kernel(numbers, flag, p, q, x, r, dots, n, BLOCK: tl.constexpr):
 
 
 def _halves(x: float) -> tuple[float, float]:
-    """Two numbers of single precision, in which kernels take them, with this sum."""
+    """Two numbers of single precision, in which kernels take them, with this sum, or that of the largest."""
+    x = min(x, float(np.finfo(np.float32).max))
     high = float(np.float32(x))
     return high, x - high
 

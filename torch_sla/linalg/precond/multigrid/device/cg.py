@@ -9,6 +9,7 @@ their launches, the iteration is recorded and replayed as a CUDA graph.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from torch_sla.linalg.kernels.lattice import partials
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.precond.multigrid.device.recorded import on_device_of, record
 
-__all__ = ["KEPT", "ConjugateGradients"]
+__all__ = ["KEPT", "ConjugateGradients", "powers_near"]
 
 KEPT = 1 << 22  # unknowns up to which vectors and the graph are kept for the next solve
 _UNSEEN = 6  # iterations that are queued before the first look; most solves take twice as many
@@ -117,7 +118,7 @@ class ConjugateGradients:
         """
         with on_device_of(b):
             runs = [
-                self._column(b[:, k].contiguous(), None if x0 is None else x0[:, k], options)
+                self._column(b[:, k], None if x0 is None else x0[:, k], options)
                 for k in range(b.shape[1])
             ]
         x = runs[0].x.unsqueeze(1) if len(runs) == 1 else torch.stack([run.x for run in runs], 1)
@@ -131,25 +132,35 @@ class ConjugateGradients:
         return out
 
     def _column(self, b: Tensor, x0: Tensor | None, options: KrylovOptions) -> Outcome:
+        """Solve for a right-hand side that is brought to about one."""
         s, q = self.scalars, None
-        x = torch.empty_like(b) if self.x is None else self.x
+        x = torch.empty_like(self.r) if self.x is None else self.x
         self._graph = None if self.x is None else self._graph  # it writes to the last solution
+        size = torch.linalg.vector_norm(b, float("inf"))
         if x0 is None:
+            unit = powers_near(size)
             x.zero_()
         else:
             x.copy_(x0)
             s.flag.zero_()
             self.matvec(x, self.q, self.dots, s.flag)
-            q = self.q
-        krylov.residual(b, q, self.r, self.p, self.dots, self.b_dots)
+            torch.sub(b, self.q, out=self.r)
+            size = torch.maximum(size, torch.linalg.vector_norm(self.r, float("inf")))
+            unit = powers_near(size)
+            x.div_(unit)
+            q = self.q.div_(unit)
+        torch.div(b, unit, out=self.r)
+        krylov.residual(self.r, q, self.r, self.p, self.dots, self.b_dots)
+        if options.atol:  # a device is waited for
+            options = replace(options, atol=options.atol / float(unit))
         s.begin(self.dots, self.b_dots, options.rtol, options.atol)
         stagnant = self._iterate(x, min(options.maxiter or 10 * self.n + 50, _LIMIT), options)
         end = krylov.Scalars.over(s.memory.cpu())
         flag, done = int(end.flag), int(end.steps)
-        unit = float(end.numbers[5]) or 1.0
-        history = [norm / unit for norm in end.history[1 : done + 1].tolist()]
+        whole = float(end.numbers[5]) or 1.0
+        history = [norm / whole for norm in end.history[1 : done + 1].tolist()]
         result = Result.STAGNATION if stagnant and flag == krylov.RUNNING else _RESULTS[flag]
-        return Outcome(x if self.x is None else x.clone(), done, history, result)
+        return Outcome(x.mul_(unit) if self.x is None else x * unit, done, history, result)
 
     def _iterate(self, x: Tensor, limit: int, options: KrylovOptions) -> bool:
         """Queue iterations until one is seen to have ended them; whether the residual stagnates."""
@@ -188,6 +199,20 @@ class ConjugateGradients:
         s.curvature(dots)
         krylov.update(s, self.p, self.q, x, self.r, dots)
         s.test(dots)
+
+
+def powers_near(sizes: Tensor) -> Tensor:
+    """Powers of two by which vectors of such largest entries are brought to about one.
+
+    Levels and tolerances have the range of single precision, where vectors in double may lie far outside of it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> powers_near(torch.tensor([0.0, 3.0, 5e-324], dtype=torch.float64)).tolist()
+    [0.5, 2.0, 5e-324]
+    """
+    return torch.exp2(torch.frexp(sizes).exponent.to(sizes.dtype) - 1)
 
 
 class _Seen:

@@ -25,7 +25,7 @@ from torch_sla.errors import ArgumentError, Result, SolveError
 from torch_sla.linalg.kernels import krylov, lattice as kernels
 from torch_sla.linalg.kernels.stencils import Stencil
 from torch_sla.linalg.precond.multigrid.device.base import DeviceHierarchy
-from torch_sla.linalg.precond.multigrid.device.cg import KEPT, ConjugateGradients
+from torch_sla.linalg.precond.multigrid.device.cg import KEPT, ConjugateGradients, powers_near
 from torch_sla.linalg.precond.multigrid.device.coarsening import Coarsening
 from torch_sla.linalg.precond.multigrid.device.cycle import visited_twice
 from torch_sla.linalg.precond.multigrid.levels import Level
@@ -159,10 +159,11 @@ class DeviceLattice(DeviceHierarchy):
     # --- the cycle -----------------------------------------------------------------------------
 
     def _apply(self, r: Tensor, *, adjoint: bool) -> Tensor:
-        z = torch.empty_like(r)
+        z, unit = torch.empty_like(r), powers_near(torch.linalg.vector_norm(r, float("inf"), 0))
+        factor = (unit.double() * self.scale).to(r.dtype)
         for k in range(r.shape[1]):
-            column = self._run(0, r[:, k].contiguous(), None, self._idle, adjoint)
-            torch.mul(column.to(r.dtype), self.scale, out=z[:, k])
+            column = self._run(0, r[:, k] / unit[k], None, self._idle, adjoint)
+            torch.mul(column.to(r.dtype), factor[k], out=z[:, k])
         return z
 
     def _matrix(self, i: int, adjoint: bool) -> Stencil:
