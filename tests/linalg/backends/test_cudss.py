@@ -111,6 +111,18 @@ def test_modes(lib: FakeCuDSS, c: Case, method: str, dtype: torch.dtype) -> None
         assert float((x - expected).norm()) <= 1e4 * torch.finfo(dtype).eps * float(expected.norm())
 
 
+@pytest.mark.parametrize("method", ["cholesky", "ldlt", "lu"])
+def test_subnormal_matrices(lib: FakeCuDSS, method: str) -> None:
+    backend, symbolic, values = poisson(method, torch.float32)
+    tiny = values * 2.0**-140  # whose inverse is beyond the range
+    numeric = backend.factorize(symbolic, tiny, OPTIONS)
+    b = torch.full((12, 1), 2.0**-40)
+    x = backend.solve(numeric, tiny, b, options=OPTIONS).x
+    D = case("poisson").dense(torch.float64)
+    left = D @ (x.double() * 2.0**-100) - 1
+    assert float(left.abs().max()) < 1e-4
+
+
 def test_one_analysis_and_then_refactorisations(lib: FakeCuDSS) -> None:
     backend, symbolic, values = poisson()
     for k in range(3):

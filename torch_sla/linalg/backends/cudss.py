@@ -37,6 +37,7 @@ __all__ = ["CuDSS"]
 _WORTH_KEEPING = 2000
 # Elementary operations of an ordering per entry: 53 ms of one thread for 49 600 entries.
 _ORDERING = 1000
+_SMALLEST = {dtype: 2 * torch.finfo(dtype).tiny for dtype in (torch.float32, torch.float64)}
 _KINDS = {"cholesky": ("SPD", "HPD"), "ldlt": ("SYMMETRIC", "HERMITIAN"), "lu": ("GENERAL",) * 2}
 
 
@@ -258,7 +259,9 @@ class _Factor:
 
     @classmethod
     def make(cls, analysis: _Analysis, values: Tensor, kind: str, transposed: bool) -> _Factor:
-        scale = torch.exp2(-torch.log2(values.abs().amax(-1, keepdim=True)).round())
+        largest = values.abs().amax(-1, keepdim=True)
+        # The inverse of a subnormal number may be beyond the largest.
+        scale = torch.exp2(-torch.log2(largest.clamp(min=_SMALLEST[largest.dtype])).round())
         scaled = (values * scale).resolve_conj().resolve_neg().contiguous()
         key = _Key(values.dtype, kind, transposed, len(values) if values.ndim == 2 else 1)
         solver = analysis.lease(scaled, key)
