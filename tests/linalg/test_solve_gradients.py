@@ -219,3 +219,34 @@ def test_no_columns(method: str) -> None:
     A.solve(b, method=method).sum().backward()
     assert b.grad is not None
     assert b.grad.shape == (3, 0)
+
+
+@pytest.mark.parametrize("rtol", [None, 0.0])
+@pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize("method", ["cg", "gmres", "bicgstab", "minres"])
+def test_small_derivatives_are_not_within_the_absolute_tolerance(
+    method: str, batch: tuple[int, ...], rtol: float | None
+) -> None:
+    generator = torch.Generator().manual_seed(3)
+    off = torch.full((*batch, 29), -1.0, dtype=torch.float64)
+    main = 2.5 + torch.rand(*batch, 30, dtype=torch.float64, generator=generator)
+    A = SparseTensor.tridiagonal(off, main, off)
+    b, weights = torch.randn(2, *batch, 30, dtype=torch.float64, generator=generator)
+
+    def loss(values: torch.Tensor, rhs: torch.Tensor, **options) -> torch.Tensor:
+        M = SparseTensor.from_pattern(A.pattern, values)
+        return 1e-9 * (weights * M.solve(1e3 * rhs, **options)).sum()
+
+    options = {"backend": "pytorch", "method": method, "preconditioner": "jacobi"}
+    options |= {"atol": 1e-5, "rtol": rtol}
+    given = [t.clone().requires_grad_() for t in (A.values, b)]
+    found = torch.autograd.grad(loss(*given, **options), given)
+    exact = torch.autograd.grad(loss(*given, backend="scipy", method="superlu"), given)
+    for g, e in zip(found, exact, strict=True):
+        assert torch.linalg.vector_norm(g - e) < 1e-5 * torch.linalg.vector_norm(e)
+    with forward_ad.dual_level():
+        change = 1e-9 * torch.cos(A.values)
+        along = loss(forward_ad.make_dual(A.values, change), b, **options)
+        tangent = forward_ad.unpack_dual(along).tangent
+    expected = (exact[0] * change).sum()
+    torch.testing.assert_close(tangent, expected, rtol=1e-5, atol=0)

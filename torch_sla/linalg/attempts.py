@@ -20,6 +20,7 @@ from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kept import Kept, is_direct, pivots
 from torch_sla.linalg.kernels.detection import largest_entry
 from torch_sla.linalg.known import Known, largest_row
+from torch_sla.linalg.methods.outcome import default_rtol
 from torch_sla.linalg.residual import ACCEPT, Residual, judge
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class System(NamedTuple):
         Where an iteration begins ``[N, K]``.
     seen
         What `unseen` makes of it, where that has been read.
+    derivative
+        Whether a derivative is solved for.
     """
 
     values: Tensor
@@ -64,6 +67,7 @@ class System(NamedTuple):
     adjoint: bool
     x0: Tensor | None = None
     seen: Sequence[float] = ()
+    derivative: bool = False
 
 
 class Attempts(Kept):
@@ -107,6 +111,13 @@ class Attempts(Kept):
         if not adjoint:
             return "n", "n"
         return "n" if self.structure.hermitian else "h", "h"
+
+    def _tolerances(self, adjoint: bool, derivative: bool, dtype: torch.dtype) -> SolveOptions:
+        """Options of a solve; the size of a derivative is not that of `b`, which `atol` was given for."""
+        options = self.adjoint_options if adjoint else self.options
+        if not derivative:
+            return options
+        return replace(options, rtol=options.rtol or default_rtol(dtype), atol=0.0)
 
     def attempt(self, system: System) -> tuple[SolveInfo, Tensor]:
         """Try the choice, then the fallbacks; the last failure is the one reported, beside an x of NaN."""
@@ -221,7 +232,7 @@ class Attempts(Kept):
         matched: bool,
         factored: Factored | None = None,
     ) -> tuple[Tensor, SolveInfo, Residual]:
-        options = self.adjoint_options if system.adjoint else self.options
+        options = self._tolerances(system.adjoint, system.derivative, system.b.dtype)
         options = replace(options, atol=options.atol / shrink)
         if options.preconditioner is None:
             options = replace(options, preconditioner=candidate.preconditioner)
@@ -284,7 +295,7 @@ class Attempts(Kept):
         self, candidate: Candidate, system: System, options: SolveOptions
     ) -> tuple[Tensor, SolveInfo, Residual]:
         """Iterate, and go on from the true residual where the recurrence drifted away from it."""
-        values, mark, b, adjoint, x0, _ = system
+        values, mark, b, adjoint, x0, *_ = system
         mode, truth = self._modes(adjoint)
         backend = get_backend(candidate.backend)
         numeric = self.numeric_of(candidate, values, mark, options)

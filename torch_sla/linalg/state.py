@@ -151,7 +151,8 @@ class SolverState(Attempts, Whole):
         elif self._unsolved:
             self._require_solved(prints, b.unsqueeze(0) if values.ndim == 1 else b)
         if values.ndim == 1:
-            system = System(values, prints[0], columns, adjoint, self.x0 if first else start, seen)
+            begin = self.x0 if first else start
+            system = System(values, prints[0], columns, adjoint, begin, seen, not first)
             x = self._settled(*self._attempted(system, first), adjoint, first)
             self.x0 = None  # of the first run alone: what lives on needs no memory for it
             return x if b.ndim == 2 else x.unflatten(1, (b.shape[0], b.shape[2])).movedim(1, 0)
@@ -161,7 +162,8 @@ class SolverState(Attempts, Whole):
 
         def attempt(i: int) -> tuple[SolveInfo, Tensor]:
             x0 = self.x0 if self.x0 is None or self.x0.ndim == 2 else self.x0[i]
-            return self._attempted(System(items[i], prints[i], b[i], adjoint, x0), first)
+            system = System(items[i], prints[i], b[i], adjoint, x0, derivative=not first)
+            return self._attempted(system, first)
 
         for i, (info, x) in zip(alone, self._each(attempt, alone, items, adjoint), strict=True):
             out[i] = self._settled(info, x, adjoint, first)
@@ -209,7 +211,7 @@ class SolverState(Attempts, Whole):
         """Solve with all at once; return what came of it, and the members that have to go alone."""
         settle()  # the work of all members would be in vain
         candidate, found = self.plan.choice, None
-        options = self.adjoint_options if adjoint else self.options
+        options = self._tolerances(adjoint, not first, b.dtype)
         modes = self._modes(adjoint)
         if is_direct(candidate):
             if first:

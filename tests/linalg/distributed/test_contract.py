@@ -232,3 +232,17 @@ def test_input_that_does_not_fit() -> None:
         D.solve(torch.ones(4))
     with pytest.raises(SolveError, match="NaN or infinity"):
         D.with_values(ones * float("nan")).solve(ones, method="gmres")
+
+
+def test_small_derivatives_are_not_within_the_absolute_tolerance() -> None:
+    (case,) = (c for c in CASES if c.name == "poisson")
+    A = case.sparse(torch.float64)
+    b, weights = 1e3 * rhs(A, None), rhs(A, None, seed=52)
+    found = []
+    for parts in (0, 3):
+        values = A.values.detach().clone().requires_grad_()
+        M = SparseTensor.from_pattern(A.pattern, values)
+        x = M.partition(parts).solve(b, method="cg", atol=1e-5) if parts else M.solve(b)
+        found.append(torch.autograd.grad(1e-9 * (weights * x).sum(), values)[0])
+    exact, small = found
+    assert torch.linalg.vector_norm(small - exact) < 1e-5 * torch.linalg.vector_norm(exact)

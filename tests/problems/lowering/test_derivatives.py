@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from torch_sla import (
     Dirichlet,
@@ -14,6 +15,7 @@ from torch_sla import (
     Probe,
     RectangleMesh,
     Robin,
+    Solver,
     clear_cache,
 )
 from torch_sla.errors import GradientError
@@ -237,3 +239,25 @@ def test_moving_points_match_a_mesh_declared_there() -> None:
     inverted[8] = torch.tensor([0.9, 0.9])
     with pytest.raises(ValueError, match=r"cell .* is inverted"):
         problem.solve(points=inverted)
+
+
+@pytest.mark.parametrize("law", ["k", "k*(1 + 0.1*u*u)"])
+def test_small_derivatives_are_not_within_the_absolute_tolerance(law: str) -> None:
+    found = []
+    for solver in (Solver(), Solver(backend="pytorch", method="bicgstab", atol=1e-6)):
+        problem = PoissonProblem(
+            mesh=RectangleMesh(cells=(5, 4)),
+            diffusivity=law,
+            parameters=[Parameter("k", default=1.0)],
+            source=10.0,
+            boundary=[Dirichlet("left", 0.0)],
+            outputs=[Integral("mean", "u")],
+            solver=solver,
+        )
+        k = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
+        (g,) = torch.autograd.grad(1e-9 * problem.solve(k=k)["mean"], k)
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(k.detach(), torch.tensor(1e-9, dtype=torch.float64))
+            t = forward_ad.unpack_dual(problem.solve(k=dual)["mean"]).tangent
+        found.append(torch.stack([g, t]))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=0)

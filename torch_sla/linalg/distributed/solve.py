@@ -26,7 +26,7 @@ from torch_sla.linalg.methods.bicgstab import bicgstab
 from torch_sla.linalg.methods.gmres import gmres
 from torch_sla.linalg.methods.merged_cg import merged_cg
 from torch_sla.linalg.methods.minres import minres
-from torch_sla.linalg.methods.outcome import KrylovOptions
+from torch_sla.linalg.methods.outcome import KrylovOptions, default_rtol
 from torch_sla.linalg.sparse.transforms import outside_transforms
 
 if TYPE_CHECKING:
@@ -109,16 +109,18 @@ class PartSolver:
         self.adjoint_info = SolveInfo(backend="pytorch")
         self._print: int | None = None
         self._unsolved = False
+        self._derivative = False  # whether the next solve is for one
         self._made: dict[str, Any] = {}
         self._lost: list[str] = []  # what was given up
 
     starts = failed = False
 
-    def afresh(self) -> PartSolver:
+    def afresh(self, *, derivative: bool = False) -> PartSolver:
         """Return one for another solve with the same values, with the preconditioners of this one."""
         other = copy(self)
         other.info = SolveInfo(backend="pytorch")
         other.adjoint_info = SolveInfo(backend="pytorch")
+        other._derivative = derivative
         return other
 
     @outside_transforms
@@ -170,11 +172,13 @@ class PartSolver:
         before = comm.traffic.copy()
         scale = self._scale(b)
         b, first = b / scale, None if first is None else first / scale
-        atol = self.request.atol / float(scale.max()) if scale.numel() else self.request.atol
+        rtol, atol = self._tolerances(adjoint, b.dtype)
+        self._derivative = True
+        atol = atol / float(scale.max()) if scale.numel() else atol
         failed: list[str] = []
         for method in self._methods():
             start = None if adjoint else first
-            x, info = self._one(method, A, values, b, start, adjoint, atol)
+            x, info = self._one(method, A, values, b, start, adjoint, (rtol, atol))
             if info.result is not Result.BREAKDOWN or self.request.method != "auto":
                 break
             failed.append(f"{method}: {info.result.name.lower()}")
@@ -189,6 +193,16 @@ class PartSolver:
         if null is not None:
             x = null.project(x)
         return x, info
+
+    def _tolerances(self, adjoint: bool, dtype: torch.dtype) -> tuple[float, float]:
+        """Return rtol and atol; the size of a derivative is not that of `b`, which `atol` was given for."""
+        request = self.request
+        rtol = request.rtol
+        if adjoint and request.adjoint_rtol is not None:
+            rtol = request.adjoint_rtol
+        if self._derivative or adjoint:
+            return rtol or default_rtol(dtype), 0.0
+        return rtol, request.atol
 
     def _check(self, values: Tensor) -> None:
         """Refuse values that are not those of the first run; all processes agree on it."""
@@ -266,13 +280,10 @@ class PartSolver:
         b: Tensor,
         x0: Tensor | None,
         adjoint: bool,
-        atol: float,
+        tolerances: tuple[float, float],
     ) -> tuple[Tensor, SolveInfo]:
         """Iterate, look at the true residual, and go on from it while that helps."""
-        request, space = self.request, self.space
-        rtol = request.rtol
-        if adjoint and request.adjoint_rtol is not None:
-            rtol = request.adjoint_rtol
+        request, space, (rtol, atol) = self.request, self.space, tolerances
         name, made = self._preconditioner(method, values)
         M = None if made is None else (made.apply_adjoint if adjoint else made.apply)
         if M is not None and self._nullspace is not None:

@@ -79,7 +79,8 @@ def solve(
     rtol, atol
         Stop when ``‖b - A x‖ <= max(rtol ‖b‖, atol)``, the true residual. `rtol` defaults to
         1e-10 in double and 1e-5 in single precision; `tol` is another name for it. Direct
-        methods are checked too.
+        methods are checked too. Derivatives, which are of another size than `b`, are solved for
+        to a relative tolerance alone.
     maxiter
         Limit on iterations.
     x0

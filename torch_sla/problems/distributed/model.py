@@ -377,6 +377,7 @@ class SharedModel:
         start: Tensor | None = None,
         throw: bool = True,
         transposed: bool = False,
+        derivative: bool = False,
         rtol: float | None = None,
         repeats: int = 1,
         memory: object = None,
@@ -386,7 +387,7 @@ class SharedModel:
     ) -> tuple[Tensor, SolveInfo]:
         """Solve with a constrained matrix; see `Model.solved`."""
         del symmetric, repeats, known, memory  # seen from the values; kept anyway; refused before
-        wanted = Wanted(values, definite, complement, inertia, throw, rtol)
+        wanted = Wanted(values, definite, complement, inertia, throw, rtol, derivative)
         solver = self._solvers.of(self, wanted)
         x0 = None if start is None else self.compiled.constraint.restrict(start).unsqueeze(1)
         x = linear_solve(values, load.unsqueeze(1), solver, adjoint=transposed, start=x0)

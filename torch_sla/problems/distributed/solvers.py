@@ -53,6 +53,8 @@ class Wanted:
         Whether a failure is raised.
     rtol
         Relative tolerance; None means that of the problem.
+    derivative
+        Whether it is for a derivative, see `solve_batch`.
     """
 
     values: Tensor
@@ -61,6 +63,7 @@ class Wanted:
     inertia: Callable[[], Tensor] | None = None
     throw: bool = True
     rtol: float | None = None
+    derivative: bool = False
 
 
 class Solvers:
@@ -90,7 +93,7 @@ class Solvers:
                 del self._kept[next(iter(self._kept))]
             at_rest = replace(wanted, values=wanted.values.detach())
             self._kept[key] = self._made(model, at_rest)
-        return self._kept[key].afresh()
+        return self._kept[key].afresh(derivative=wanted.derivative)
 
     def _made(self, model: SharedModel, wanted: Wanted) -> PartSolver:
         known, asked = find_out(model.sharding, wanted.values), model.spec.solver

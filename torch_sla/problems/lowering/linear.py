@@ -77,6 +77,7 @@ def solve_batch(
     start: Tensor | None = None,
     throw: bool = True,
     transposed: bool = False,
+    derivative: bool = False,
     repeats: int = 1,
     rtol: float | None = None,
     memory: LaggedMultigrid | None = None,
@@ -92,6 +93,8 @@ def solve_batch(
         ``[*load_batch, n]``; batches broadcast.
     transposed
         Whether to solve with the transposed matrix, to the accuracy of adjoints.
+    derivative
+        Whether a derivative is solved for, as with the transposed matrix: to a relative tolerance alone.
     repeats
         How often the matrix is solved with, for the plan.
     rtol
@@ -129,7 +132,7 @@ def solve_batch(
         b.squeeze(-1) if single else b,
         **requests,
         rtol=rtol,
-        atol=solver.atol,
+        atol=0.0 if derivative or transposed else solver.atol,
         maxiter=solver.maxiter,
         adjoint_rtol=solver.adjoint_rtol,
         x0=x0 if x0 is None or not single else x0.squeeze(-1),

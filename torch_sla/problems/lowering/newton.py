@@ -301,6 +301,7 @@ class Equation:
         b: Tensor,
         *,
         transposed: bool = False,
+        derivative: bool = False,
         rtol: float | None = None,
         memory: LaggedMultigrid | None = None,
     ) -> Tensor:
@@ -311,6 +312,7 @@ class Equation:
             model.definite_tangent,
             model.symmetric,
             transposed=transposed,
+            derivative=derivative,
             rtol=rtol,
             memory=memory,
         )
@@ -331,7 +333,8 @@ class Equation:
     def forward_solve(self, u: Tensor, leaves: tuple[Tensor, ...], b: Tensor) -> Tensor:
         """Solve ``J du = b``, not recorded."""
         self.info.require_derivative()
-        return self._solve(self._values(self._state(leaves), u, recorded=False), b)
+        values = self._values(self._state(leaves), u, recorded=False)
+        return self._solve(values, b, derivative=True)
 
 
 def solve_nonlinear(
