@@ -211,3 +211,31 @@ def test_a_factor_of_wild_scales_solves_like_the_matrix() -> None:
     torch.testing.assert_close(found * size, torch.ones(3), rtol=1e-4, atol=0)
     tiny = SparseTensor.diag(torch.tensor([1e-30, 1.0], dtype=torch.float64))
     assert tiny.lu().solve(torch.tensor([1e-30, 2.0], dtype=torch.float64)).tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_one_triangle_is_not_read_of_a_matrix_that_is_wrongly_declared(
+    dtype: torch.dtype, batch: tuple[int, ...]
+) -> None:
+    g = torch.Generator().manual_seed(6)
+    dense = 0.3 * torch.randn(*batch, 9, 9, dtype=dtype, generator=g) + 5 * torch.eye(9)
+    sign, log = torch.linalg.slogdet(dense)
+    for said in ("positive_definite", "hermitian", "symmetric"):
+        A = SparseTensor.from_dense(dense).declare(**{said: True})
+        for found in (A.slogdet(), A.factorize().slogdet()):
+            torch.testing.assert_close(found, (sign, log))
+        torch.testing.assert_close(A.det(), torch.linalg.det(dense))
+        with pytest.raises(SolveError, match="mirror images by") as caught:
+            A.ldlt()
+        assert caught.value.result is Result.BREAKDOWN
+    # Declared of what is so but for rounding, it helps.
+    near = dense @ dense.mH
+    near = near * (1 + 1e-13 * torch.randn(near.shape, dtype=torch.float64, generator=g))
+    A = SparseTensor.from_dense(near)
+    assert not A.is_hermitian()
+    found = A.declare(positive_definite=True).cholesky().logdet().real
+    torch.testing.assert_close(found, 2 * log)
+    other = SparseTensor.from_dense(near).declare(positive_definite=True).cholesky()
+    with pytest.raises(SolveError, match="mirror images by"):
+        other.update(dense.flatten(-2))

@@ -13,12 +13,15 @@ from torch_sla.linalg.adjoint.inverse_entries import inverse_entries
 from torch_sla.linalg.adjoint.solve import linear_solve
 from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.backends.base import ALL_DTYPES
+from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.direct_solver import DirectSolver
 from torch_sla.linalg.kernels.arguments import expect_dense
+from torch_sla.linalg.methods.outcome import default_rtol
 from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.plan import SolvePlan, make_plan
 from torch_sla.linalg.solve import _arrange
 from torch_sla.linalg.sparse.members import require_members
+from torch_sla.linalg.sparse.structure import asymmetry
 from torch_sla.linalg.sparse.transforms import (
     outside_compiler,
     outside_transforms,
@@ -88,7 +91,32 @@ class Factorization:
         self._batch = tuple(values.shape[:-1])
         self._values = values.reshape(A.batch_size, values.shape[-1])
         self.plan = _plan(A, self._pattern, self.method, backend)
+        self._require_mirror_images(bool(known.hermitian))
         self._solvers = self._factor(known)
+
+    @outside_transforms
+    def _require_mirror_images(self, hermitian: bool) -> None:
+        """Refuse to read one triangle of a matrix that is only declared to have two alike.
+
+        Solutions are checked, and show that; determinants and inertia are not.
+        """
+        said = self.matrix.declared
+        method = get_backend(self.plan.backend).capabilities.method(self.plan.method)
+        if method is None or method.needs == "general":
+            return
+        if not (said.symmetric or said.hermitian or said.positive_definite):
+            return
+        found = self.matrix.detected_structure()
+        if (found.hermitian if hermitian else found.symmetric) or not self._pattern.symmetric:
+            return  # without mirror images there is no such factorisation
+        apart = asymmetry(self._pattern, physical(self._values), hermitian=hermitian)
+        if apart > default_rtol(self.dtype):
+            kind = "Hermitian" if hermitian else "symmetric"
+            raise SolveError(
+                Result.BREAKDOWN,
+                f"{self.plan.method} needs a {kind} matrix; this one is declared to be, and entries differ from their "
+                f"mirror images by {apart:.1e} of their size: leave the declaration out, or use `lu`",
+            )
 
     @outside_transforms
     def _factor(self, structure: Structure) -> list[DirectSolver]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["Structure", "detect"]
+__all__ = ["Structure", "asymmetry", "detect"]
 
 # Entries that `detect` looks at together: as many as stay in a cache, and as keep a device busy.
 _AT_ONCE, _AT_ONCE_ON_DEVICE = 1 << 17, 1 << 24
@@ -215,10 +215,7 @@ def _at_once(pattern: Pattern, values: Tensor) -> Structure:
     mirrored = pattern.transpose_values(values)
     row, col = pattern.csr_row.long(), pattern.ccol.long()
     size = diagonal.abs()
-    scale = torch.maximum(
-        torch.maximum(values.abs(), mirrored.abs()),
-        torch.maximum(size[..., row], size[..., col]),
-    )
+    scale = _sizes_of_pairs(pattern, values, mirrored, size)
     tolerance = 8 * torch.finfo(values.dtype).eps * scale
     symmetric = hermitian = bool(((values - mirrored).abs() <= tolerance).all())
     if values.is_complex():
@@ -235,6 +232,36 @@ def _at_once(pattern: Pattern, values: Tensor) -> Structure:
         positive_definite=definite,
         dominance=_left_over(size, sums),
     )
+
+
+def _sizes_of_pairs(pattern: Pattern, values: Tensor, mirrored: Tensor, size: Tensor) -> Tensor:
+    """Return the largest of an entry, its mirror image and the two diagonal entries, of all ``[*batch, nnz_csr]``."""
+    row, col = pattern.csr_row.long(), pattern.ccol.long()
+    return torch.maximum(
+        torch.maximum(values.abs(), mirrored.abs()),
+        torch.maximum(size[..., row], size[..., col]),
+    )
+
+
+def asymmetry(pattern: Pattern, values: Tensor, *, hermitian: bool) -> float:
+    """Return how far entries are from their mirror images at most, as a share of what `detect` compares with.
+
+    Parameters
+    ----------
+    pattern, values
+        Square, and symmetric as a pattern; ``[*batch, nnz_csr]``.
+    hermitian
+        Whether mirror images are conjugated.
+    """
+    slots = pattern.diagonal_slots.long()
+    if not values.numel():
+        return 0.0
+    size = values[..., slots.clamp(min=0)].abs() * (slots >= 0)
+    mirrored = pattern.transpose_values(values)
+    mirrored = mirrored.conj() if hermitian else mirrored
+    scale = _sizes_of_pairs(pattern, values, mirrored, size)
+    tiny = torch.finfo(scale.dtype).tiny
+    return float(((values - mirrored).abs() / scale.clamp(min=tiny)).amax())
 
 
 def _in_one_pass(pattern: Pattern, values: Tensor) -> Structure | None:
