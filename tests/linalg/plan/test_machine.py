@@ -72,6 +72,9 @@ def test_partial_tables_keep_the_shipped_figures(tmp_path: Path) -> None:
     path = tmp_path / "machine.json"
     path.write_text(json.dumps({"cpu": {"bandwidth": 5e9}}))
     assert load_machine(path)["cpu"] == dataclasses.replace(SHIPPED["cpu"], bandwidth=5e9)
+    path.write_text(json.dumps({"cuda": {"bandwidth": 2e12}}))
+    assert load_machine(path)["cuda"] == dataclasses.replace(SHIPPED["cuda"], bandwidth=2e12)
+    assert load_machine(path)["cpu"] == SHIPPED["cpu"]
 
 
 @pytest.mark.parametrize(

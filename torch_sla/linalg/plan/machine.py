@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -149,8 +149,8 @@ class MachineModel:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> MachineModel:
-        """Read what `to_dict` wrote; fields that are left out keep the shipped figures.
+    def from_dict(cls, data: Mapping[str, Any], device: str = "cpu") -> MachineModel:
+        """Read what `to_dict` wrote; fields that are left out keep the shipped figures of the device type.
 
         Raises
         ------
@@ -161,7 +161,7 @@ class MachineModel:
         unknown = sorted(set(data) - set(known))
         if unknown:
             raise ArgumentError(f"a machine model has no {unknown[0]!r}; it has {', '.join(known)}")
-        return cls(**data)
+        return replace(SHIPPED.get(device, cls()), **data)
 
 
 SHIPPED: dict[str, MachineModel] = {
@@ -270,7 +270,7 @@ def load_machine(path: str | os.PathLike[str]) -> dict[str, MachineModel]:
         raise PlanError(
             f"{os.fspath(path)!r} is no table of machine models: it must map device types to figures"
         )
-    return _table({k: MachineModel.from_dict(v) for k, v in data.items()})
+    return _table({k: MachineModel.from_dict(v, k) for k, v in data.items()})
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
