@@ -184,3 +184,14 @@ def test_autocast_does_not_reach_into_solves(method: str, dtype: torch.dtype) ->
         under = torch.func.grad_and_value(loss)(b)
     for found, right in zip(under, plain, strict=True):
         assert torch.equal(found, right)
+
+
+@pytest.mark.parametrize("directed", [False, True])
+def test_what_is_planned_is_what_is_done(directed: bool) -> None:
+    weights, b = sample()
+    A = laplacian(weights, weights.flip(0)) if directed else laplacian(weights)
+    left = torch.linalg.svd(A.to_dense())[0][:, -1]
+    B = A.declare(nullspace=(ONES, left) if directed else ONES)
+    _, info = B.solve(b, info=True)
+    plan = B.plan()
+    assert (plan.choice, plan.facts) == (info.plan.choice, info.plan.facts)

@@ -95,16 +95,7 @@ def solve(
     structure, marked = A.structure_and_marked(
         (lambda: unseen(largest_entry(values.detach()), rhs.detach())) if alone else tuple
     )
-    given = structure.nullspace if nullspace is None else nullspace
-    null = None
-    if given is not None:
-        if not A.is_square:
-            raise ArgumentError(
-                f"`nullspace` is for square matrices, this one is {list(pattern.shape)}; least "
-                "squares need none"
-            )
-        null = Nullspace(given, pattern.shape[0], dtype, A.device, bool(structure.hermitian))
-        structure = _pinned_structure(structure, pattern, values, null)
+    structure, null = _without_nullspace(structure, pattern, values, nullspace)
     options = _options(dtype, rtol, atol, maxiter, preconditioner)
     if plan is None:
         facts = _facts(
@@ -175,8 +166,9 @@ def plan(
         if 0 in shape
         else A.values.new_empty(1).expand(shape)
     )
-    _, rhs, _, pattern = _arrange(A, b, _dtype(A, b))
+    values, rhs, _, pattern = _arrange(A, b, _dtype(A, b))
     structure, _ = A.structure_and_marked()
+    structure, _ = _without_nullspace(structure, pattern, values, None)
     facts = _facts(
         *(A, structure, pattern, rhs),
         repeats=repeats,
@@ -218,6 +210,25 @@ def _forced(
     if dtype not in backend.capabilities.dtypes & method.dtypes:
         raise PlanError(f"`plan` asks for {choice}, which does not take {dtype}")
     return plan
+
+
+def _without_nullspace(
+    structure: Structure,
+    pattern: Pattern,
+    values: Tensor,
+    given: Tensor | tuple[Tensor, Tensor] | None,
+) -> tuple[Structure, Nullspace | None]:
+    """Return the structure that solvers meet, and the nullspace given or declared."""
+    given = structure.nullspace if given is None else given
+    if given is None:
+        return structure, None
+    if pattern.shape[0] != pattern.shape[1]:
+        raise ArgumentError(
+            f"`nullspace` is for square matrices, this one is {list(pattern.shape)}; least squares need none"
+        )
+    hermitian = bool(structure.hermitian)
+    null = Nullspace(given, pattern.shape[0], values.dtype, values.device, hermitian)
+    return _pinned_structure(structure, pattern, values, null), null
 
 
 def _pinned_structure(
