@@ -10,6 +10,7 @@ import torch
 from tests.helpers.devices import ON_CUDA
 from tests.helpers.grids import poisson
 from tests.helpers.simulated import SIMULATED, fetched
+from torch_sla.errors import ArgumentError
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.sparse import structure
 
@@ -152,3 +153,29 @@ def test_declared_tensors_within_transforms(known: str) -> None:
     found = torch.func.vmap(torch.func.grad(lambda d: loss(d, declared)))(d)
     expected = torch.stack([torch.func.grad(lambda d: loss(d, {}))(one) for one in d])
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ({"ordering": [1, 0, 2]}, "`ordering` must be a name or a tensor .*, got list"),
+        ({"ordering": np.arange(3)}, "`ordering` must be a name or a tensor .*, got ndarray"),
+        ({"ordering": torch.tensor([0.2, 1.7, 2.0])}, r"integers, got \[3\] of torch.float32"),
+        ({"ordering": torch.arange(3)[:, None]}, r"must be \[M\] and of integers, got \[3, 1\]"),
+        ({"ordering": torch.ones(3, dtype=torch.bool)}, "of torch.bool"),
+        ({"symmetric": "no"}, "`symmetric` must be True, False or None, got 'no'"),
+        ({"positive_definite": 0}, "`positive_definite` must be True, False or None, got 0"),
+        ({"dominance": 1.5}, "`dominance` must be a number from 0 to 1, got 1.5"),
+        ({"nullspace": np.ones(3)}, "`nullspace` must be a tensor, got ndarray"),
+        ({"near_nullspace": [[1.0]] * 3}, "`near_nullspace` must be a tensor, got list"),
+        ({"coordinates": np.ones((3, 2))}, "`coordinates` must be a tensor, got ndarray"),
+    ],
+)
+def test_what_declares_nothing_is_refused(known: dict[str, object], said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        SparseTensor.eye(3).declare(**known)
+
+
+def test_flags_of_numpy_are_flags() -> None:
+    A = SparseTensor.eye(3).declare(hermitian=np.bool_(False))
+    assert A.structure.hermitian is False

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,10 +68,40 @@ class Structure:
     ordering: Tensor | str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("symmetric", "hermitian", "positive_definite"):
+            flag = getattr(self, name)
+            if isinstance(flag, np.bool_):  # rules ask whether it *is* False
+                object.__setattr__(self, name, bool(flag))
+            elif flag is not None and not isinstance(flag, bool):
+                raise ArgumentError(f"`{name}` must be True, False or None, got {flag!r}")
+        share = self.dominance
+        if share is not None and not (isinstance(share, int | float) and 0 <= share <= 1):
+            raise ArgumentError(f"`dominance` must be a number from 0 to 1, got {share!r}")
+        pair = self.nullspace if isinstance(self.nullspace, tuple | list) else (self.nullspace,)
+        given = [("nullspace", v) for v in pair]
+        given += [(name, getattr(self, name)) for name in ("near_nullspace", "coordinates")]
+        for name, vectors in given:
+            if vectors is not None and not isinstance(vectors, Tensor):
+                raise ArgumentError(f"`{name}` must be a tensor, got {type(vectors).__name__}")
+        self._check_ordering()
+
+    def _check_ordering(self) -> None:
         known = ("auto", "amd", "dissection", "metis", "natural")
-        if isinstance(self.ordering, str) and self.ordering not in known:
+        order = self.ordering
+        if isinstance(order, str):
+            if order not in known:
+                raise ArgumentError(
+                    f"`ordering` must be one of {', '.join(known)} or a permutation, got {order!r}"
+                )
+        elif isinstance(order, Tensor):
+            whole = not (order.is_floating_point() or order.is_complex())
+            if order.ndim != 1 or not whole or order.dtype == torch.bool:
+                raise ArgumentError(
+                    f"a permutation in `ordering` must be [M] and of integers, got {list(order.shape)} of {order.dtype}"
+                )
+        elif order is not None:
             raise ArgumentError(
-                f"`ordering` must be one of {', '.join(known)} or a permutation, got {self.ordering!r}"
+                f"`ordering` must be a name or a tensor that holds a permutation, got {type(order).__name__}"
             )
 
     @property
