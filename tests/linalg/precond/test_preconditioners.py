@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.grids import poisson
 from tests.helpers.zoo import case, rhs
 from torch_sla.errors import ArgumentError, PlanError, Result, SolveError
 from torch_sla.linalg import SparseTensor
@@ -176,3 +177,34 @@ def test_better_ones_need_fewer_iterations(method: str, backend: str) -> None:
         counts[str(wanted) if isinstance(wanted, str) else "given"] = info.iterations
     assert counts["ichol"] <= counts["ssor"] < counts["none"]
     assert abs(counts["given"] - counts["none"]) <= 3
+
+
+@pytest.mark.parametrize("method", ["cg", "minres", "gmres", "bicgstab"])
+@pytest.mark.parametrize("backend", ["pytorch", "scipy"])
+def test_functions_of_the_residual(backend: str, method: str) -> None:
+    A = SparseTensor.from_scipy(poisson(6, 5).tocoo())
+    b = torch.sin(torch.arange(30, dtype=torch.float64))
+    d = 1 / torch.linspace(3.0, 5.0, 30, dtype=torch.float64)
+
+    def solve(function: object, rhs: torch.Tensor = b) -> torch.Tensor:
+        return A.solve(rhs, backend=backend, method=method, preconditioner=function)
+
+    # In single precision, or without the dimension of one column.
+    for function in (
+        lambda r: d[:, None] * r,
+        lambda r: (d[:, None] * r).float(),
+        lambda r: d * r[:, 0],
+    ):
+        torch.testing.assert_close(A @ solve(function), b, rtol=0, atol=1e-8)
+    for function, got in (
+        (lambda r: d * r, r"\[30, 30\] on cpu"),
+        (lambda r: r.sum(), r"\[\] on cpu"),
+        (lambda r: r.numpy(), "ndarray"),
+        (lambda r: None, "NoneType"),
+        (lambda r: r + 0j, "complex128 for a residual of torch.float64"),
+    ):
+        with pytest.raises(ArgumentError, match=got):
+            solve(function)
+    if backend == "pytorch":
+        with pytest.raises(ArgumentError, match=r"\[30, 2\] on cpu .* got \[30\] on cpu"):
+            solve(lambda r: d * r[:, 0], torch.stack([b, b], 1))

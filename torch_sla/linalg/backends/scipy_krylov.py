@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import Result, SolveError
+from torch_sla.errors import Result, SolveError, TorchSlaError
 from torch_sla.linalg.backends.base import Mode, Solution, SolveOptions, Symbolic
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ class _Run:
                 x, code = linalg.minres(
                     self.A, r, M=self.M, rtol=rtol, maxiter=limit, callback=note
                 )
+            except TorchSlaError:
+                raise
             except (ValueError, ZeroDivisionError) as error:  # a quadratic form was not positive
                 raise SolveError(Result.BREAKDOWN, f"SciPy's minres: {error}") from error
             return x, len(seen), seen, int(code)

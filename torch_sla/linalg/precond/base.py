@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import torch
 
-from torch_sla.errors import PlanError
+from torch_sla.errors import ArgumentError, PlanError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,7 +153,21 @@ class _Given:
         self._function = function
 
     def apply(self, r: Tensor) -> Tensor:
-        return self._function(r)
+        z = self._function(r)
+        if isinstance(z, torch.Tensor) and r.shape[1] == 1 and z.shape == r.shape[:1]:
+            z = z.unsqueeze(1)
+        if not isinstance(z, torch.Tensor) or (z.shape, z.device) != (r.shape, r.device):
+            known = isinstance(z, torch.Tensor)
+            got = f"{list(z.shape)} on {z.device}" if known else type(z).__name__
+            raise ArgumentError(
+                "a function in `preconditioner` must return a tensor like the residual it is given, "
+                f"{list(r.shape)} on {r.device} (a column for each right-hand side), got {got}"
+            )
+        if z.is_complex() and not r.is_complex():
+            raise ArgumentError(
+                f"a function in `preconditioner` returned {z.dtype} for a residual of {r.dtype}"
+            )
+        return z.to(r.dtype)
 
     apply_adjoint = apply
 
