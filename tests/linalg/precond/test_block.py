@@ -147,3 +147,40 @@ def test_bad_fields_are_named() -> None:
     for kind in (FieldSplit, Schur):
         with pytest.raises(ArgumentError, match="`coupling` must be"):
             kind(coupling="full")
+
+
+@pytest.mark.parametrize(
+    ("fields", "got"),
+    [
+        (([0, 1], [2]), "got list"),
+        ((np.arange(2), np.arange(2, 3)), "got ndarray"),
+        ((torch.tensor([0.3, 1.0]), torch.tensor([2.0])), r"got \[2\] of torch.float32"),
+        ((torch.tensor([[0, 1]]), torch.tensor([[2]])), r"got \[1, 2\] of torch.int64"),
+        ((torch.tensor([1, 1, 0]).bool(), torch.tensor([0, 0, 1]).bool()), "of torch.bool"),
+    ],
+)
+def test_what_holds_no_indices_is_no_field(fields: tuple[object, ...], got: str) -> None:
+    A = SparseTensor.from_dense(torch.tensor([[2.0, 0, 1], [0, 2, 1], [1, 1, -1]]))
+    for made in (FieldSplit(fields, by="jacobi"), Schur(fields, primal="jacobi", dual="jacobi")):
+        with pytest.raises(ArgumentError, match=f"`fields` must be tensors of indices.* {got}"):
+            A.solve(torch.ones(3), method="gmres", preconditioner=made)
+
+
+@pytest.mark.parametrize(
+    ("complement", "said"),
+    [
+        (torch.eye(2), "as a SparseTensor, got Tensor"),
+        (
+            SparseTensor.from_dense(torch.ones(2, 3)),
+            r"must have 2 rows and columns .* got \[2, 3\]",
+        ),
+        (SparseTensor.eye(2, dtype=torch.complex64), "complex, and the system is real"),
+        (SparseTensor.from_dense(torch.eye(2).repeat(4, 1, 1)), r"got \[4, 2, 2\]"),
+    ],
+)
+def test_a_complement_has_the_size_of_its_field(complement: object, said: str) -> None:
+    A = SparseTensor.from_dense(torch.diag(torch.tensor([2.0, 2.0, -1.0, -1.0])))
+    fields = (torch.arange(2), torch.arange(2, 4))
+    made = Schur(fields, primal="jacobi", dual="jacobi", complement=complement)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=said):
+        A.solve(torch.ones(4), method="gmres", preconditioner=made)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FieldSplit", "FieldSplitPreconditioner", "Schur"]
 
+_INDICES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
 
 @dataclass(frozen=True, eq=False)
 class FieldSplit:
@@ -126,18 +128,26 @@ class Schur:
         if self.complement is None:
             dual, entries = _complement(blocks)
         else:
-            dual, entries = self.complement.flat_slots()
-            entries = entries.detach().to(values.dtype)
-            if dual.shape[0] != len(fields[1]):
-                raise ArgumentError(
-                    f"`complement` must have {len(fields[1])} rows, got {dual.shape[0]}"
-                )
+            dual, entries = self._given_complement(len(fields[1]), values)
         second = _inverse(self.dual, dual, entries, "the Schur complement")
         lower = self.coupling == "lower"
         # The complement in the matrix is -S; with a positive block the diagonal one is definite.
         return FieldSplitPreconditioner(
             blocks, [first, second], lower=lower, signs=(1.0, -1.0 if lower else 1.0)
         )
+
+    def _given_complement(self, n: int, values: Tensor) -> tuple[Pattern, Tensor]:
+        S = self.complement
+        shape = getattr(S, "flat_shape", None)
+        if S is None or shape is None or S.is_batched or tuple(shape) != (n, n):
+            got = type(S).__name__ if S is None or shape is None else list(S.shape)
+            raise ArgumentError(
+                f"`complement` must have {n} rows and columns and no batch, as a SparseTensor, got {got}"
+            )
+        pattern, entries = S.flat_slots()
+        if entries.is_complex() and not values.is_complex():
+            raise ArgumentError("`complement` is complex, and the system is real")
+        return pattern, entries.detach().to(values.dtype)
 
 
 class FieldSplitPreconditioner:
@@ -228,6 +238,10 @@ def _fields(
                 "the diagonal does not tell the fields apart; give `fields` as index tensors"
             )
         return positive.nonzero().squeeze(1), (~positive).nonzero().squeeze(1)
+    for f in given:
+        if not isinstance(f, Tensor) or f.ndim != 1 or f.dtype not in _INDICES:
+            got = f"{list(f.shape)} of {f.dtype}" if isinstance(f, Tensor) else type(f).__name__
+            raise ArgumentError(f"`fields` must be tensors of indices, [n_i] each, got {got}")
     fields = tuple(f.to(values.device, torch.long) for f in given)
     together = torch.cat(fields) if fields else torch.empty(0, dtype=torch.long)
     expected = torch.arange(n, device=values.device)

@@ -55,10 +55,11 @@ class OfMatrix:
         structure: Structure,  # noqa: ARG002
     ) -> Preconditioner:
         """Make it for a square scalar matrix of the same size."""
-        if self.matrix.is_batched or tuple(self.matrix.flat_shape) != tuple(pattern.shape):
+        given = getattr(self.matrix, "flat_shape", None)
+        if given is None or self.matrix.is_batched or tuple(given) != tuple(pattern.shape):
+            got = type(self.matrix).__name__ if given is None else list(self.matrix.shape)
             raise ArgumentError(
-                f"`matrix` must be {list(pattern.shape)} without a batch, got "
-                f"{list(self.matrix.shape)}"
+                f"`matrix` must be {list(pattern.shape)} without a batch, as a SparseTensor, got {got}"
             )
         other, entries = self.matrix.flat_slots()
         entries = entries.detach()
