@@ -231,3 +231,20 @@ def test_the_adjoint_of_a_matrix_declared_symmetric_is_checked_by_itself(
     (found,) = torch.autograd.grad(x, b, g)
     left = A.to_dense().T @ found - g
     assert left.norm() <= 2e-8 * g.norm()
+
+
+@pytest.mark.parametrize(
+    ("backend", "method"),
+    [
+        *[("pytorch", m) for m in ("cg", "minres", "gmres", "bicgstab", "lsqr", "lsmr")],
+        *[("scipy", m) for m in ("cg", "minres", "gmres", "bicgstab")],
+    ],
+)
+def test_a_start_for_one_right_hand_side_of_zeros_among_others(backend: str, method: str) -> None:
+    A = SparseTensor.from_scipy(poisson(6, 5).tocoo())
+    generator = torch.Generator().manual_seed(8)
+    b, x0 = torch.randn(2, 30, 3, dtype=torch.float64, generator=generator)
+    b[:, 1] = 0
+    x = A.solve(b, backend=backend, method=method, x0=x0)
+    assert not x[:, 1].any()
+    torch.testing.assert_close(A @ x, b, rtol=0, atol=1e-8)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.structure import Structure
 
-__all__ = ["Attempts", "System"]
+__all__ = ["Attempts", "System", "started"]
 
 # Fresh starts of an iterative solve whose recurrence drifted away from the true residual.
 _RESUMES = 3
@@ -295,7 +295,8 @@ class Attempts(Kept):
         self, candidate: Candidate, system: System, options: SolveOptions
     ) -> tuple[Tensor, SolveInfo, Residual]:
         """Iterate, and go on from the true residual where the recurrence drifted away from it."""
-        values, mark, b, adjoint, x0, *_ = system
+        values, mark, b, adjoint, *_ = system
+        x0 = None if system.x0 is None else started(system.x0, b)
         mode, truth = self._modes(adjoint)
         backend = get_backend(candidate.backend)
         numeric = self.numeric_of(candidate, values, mark, options)
@@ -353,6 +354,17 @@ class Attempts(Kept):
             x, error, info.result = trial, found, more.result
         info.residual, info.backward_error = error
         return x, info, check
+
+
+def started(x0: Tensor, b: Tensor) -> Tensor:
+    """Return where iterations begin: at zero for right-hand sides of zeros, of which nothing may be left over.
+
+    Examples
+    --------
+    >>> started(torch.ones(2, 2), torch.tensor([[3.0, 0.0], [0.0, 0.0]])).tolist()
+    [[1.0, 0.0], [1.0, 0.0]]
+    """
+    return torch.where((b != 0).any(-2, keepdim=True), x0, 0.0)
 
 
 def _named(info: SolveInfo, candidate: Candidate) -> SolveInfo:

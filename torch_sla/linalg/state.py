@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torch_sla.errors import GradientError, SolveError
 from torch_sla.linalg.adjoint.solve import Whole
-from torch_sla.linalg.attempts import Attempts, System
+from torch_sla.linalg.attempts import Attempts, System, started
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.checks import ask, gathers, read, settle
 from torch_sla.linalg.extremes import unseen
@@ -219,7 +219,8 @@ class SolverState(Attempts, Whole):
             if self._finite:
                 found = factorize_together(self, candidate, values, marks, b, modes, options)
         else:
-            found = iterate_together(self, candidate, values, marks, b, modes, options, self.x0)
+            x0 = None if self.x0 is None else started(self.x0, b)
+            found = iterate_together(self, candidate, values, marks, b, modes, options, x0)
         if found is None:
             return None, list(range(len(values)))
         self._absorb(found.info, first)

@@ -246,3 +246,13 @@ def test_small_derivatives_are_not_within_the_absolute_tolerance() -> None:
         found.append(torch.autograd.grad(1e-9 * (weights * x).sum(), values)[0])
     exact, small = found
     assert torch.linalg.vector_norm(small - exact) < 1e-5 * torch.linalg.vector_norm(exact)
+
+
+def test_a_start_for_one_right_hand_side_of_zeros_among_others() -> None:
+    (case,) = (c for c in CASES if c.name == "poisson")
+    A = case.sparse(torch.float64)
+    b, x0 = rhs(A, 3), rhs(A, 3, seed=52)
+    b[:, 1] = 0
+    x = A.partition(3).solve(b, method="cg", x0=x0)
+    assert not x[:, 1].any()
+    torch.testing.assert_close(A @ x, b, rtol=0, atol=1e-8)

@@ -171,7 +171,9 @@ class PartSolver:
         comm = self.sharding.rows.comm
         before = comm.traffic.copy()
         scale = self._scale(b)
-        b, first = b / scale, None if first is None else first / scale
+        b = b / scale
+        if first is not None:  # nothing may be left over of zeros
+            first = torch.where(self.space.largest(b) > 0, first / scale, 0.0)
         rtol, atol = self._tolerances(adjoint, b.dtype)
         self._derivative = True
         atol = atol / float(scale.max()) if scale.numel() else atol
