@@ -50,6 +50,10 @@ def test_a_limit_load_in_closed_form() -> None:
     a = float(solution["a"])
     assert a < -1
     assert a**3 - a == pytest.approx(-1.0, rel=1e-9)
+    # It is inside out there, and the report says so.
+    assert any("inside out" in note for note in solution.info.notes)
+    carried = block("arc_length").solve(load=-0.3).info.notes
+    assert not any("inside out" in note for note in carried)
 
 
 def test_the_gradient_is_that_of_the_state_beyond() -> None:

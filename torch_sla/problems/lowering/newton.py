@@ -182,7 +182,10 @@ class Equation:
                 v, info = self._newton(state, u, step_by)
                 if info.converged and self.model.may_step and not self._sound(state, v):
                     info.result = Result.NONFINITE
-                    info.notes.append(self.model.unsound)
+                    info.notes.append(
+                        f"Newton's method ended with {self.model.unsound}; more load_steps lead to another "
+                        "equilibrium, where there is one"
+                    )
                 total.iterations += info.iterations
                 total.history += info.history
                 total.residual, total.result = info.residual, info.result
@@ -256,7 +259,10 @@ class Equation:
         if not path.result.ok:
             notes.append(f"load factor reached: {max(path.factors):.6g}")
         else:
-            self._residual(self._state(plain), path.u)
+            end = self._state(plain)
+            self._residual(end, path.u)
+            if not self._sound(end, path.u):
+                notes.append(f"the path carries the whole load only with {self.model.unsound}")
         self.info = NonlinearInfo(
             path.result, path.iterations, path.residual, method="newton", notes=notes
         )

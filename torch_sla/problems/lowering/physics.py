@@ -53,8 +53,8 @@ class Physics(Frame, ABC):
     """In how many steps the loads of a nonlinear problem are applied."""
     may_step: bool = False
     """Whether load steps that fail are cut."""
-    unsound: str = "Newton's method ended with a state that makes no sense"
-    """What is wrong with roots whose forces are NaN once the scene says that the iteration has `ended`."""
+    unsound: str = "a state that makes no sense"
+    """What roots are whose forces are NaN once the scene says that the iteration has `ended`."""
     arc_length: bool = False
     """Whether the path of equilibria is followed, over limit points."""
     definite_tangent: bool | None = None
