@@ -65,6 +65,22 @@ def test_the_gradient_is_that_of_the_state_beyond() -> None:
     assert float(slope.detach()) == pytest.approx(-(at**3 - at) / (3 * at**2 - 1), rel=1e-8)
 
 
+def test_steps_along_the_path_are_told() -> None:
+    told = []
+    solution = block("arc_length").solve(progress=told.append)
+    (note,) = [n for n in solution.info.notes if n.startswith("arc length")]
+    assert f"{len(told)} steps" in note
+    assert [p.done for p in told] == list(range(1, len(told) + 1))
+    assert min(p.figures["load"] for p in told) < 0
+    assert told[-1].figures["load"] == 1.0
+
+    def stop(progress: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        block("arc_length").solve(progress=stop)
+
+
 def test_load_control_stops_there() -> None:
     with pytest.raises(SolveError, match="load factor"):
         block("load").solve()

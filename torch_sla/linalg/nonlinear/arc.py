@@ -62,6 +62,7 @@ def follow(
     to: float = 1.0,
     rtol: float = 1e-10,
     reference: float = 0.0,
+    tell: Callable[[int, float], None] | None = None,
 ) -> Path:
     """Follow ``F(u, λ) = 0`` from λ = 0 until λ first reaches `to`, over any number of limit points.
 
@@ -84,6 +85,8 @@ def follow(
         Load factor to end at.
     rtol, reference
         A step has converged when ``‖F‖ <= rtol max(reference, ‖∂F/∂λ‖)``.
+    tell
+        Called after each step with how many were taken and the load factor; what it raises ends the work.
 
     Examples
     --------
@@ -139,12 +142,16 @@ def follow(
             path.u, path.residual = ended[0], ended[2]
             path.iterations += ended[1]
             path.factors.append(to)
+            if tell is not None:
+                tell(len(path.factors) - 1, to)
             return path
         u, at, slope = w, factor, turned[:2]
         path.u, path.residual = u, left
         path.factors.append(at)
         if limit is not None:
             path.limits.append(limit)
+        if tell is not None:
+            tell(len(path.factors) - 1, at)
         step *= min(2.0, max(0.5, (_WANTED / max(count, 1)) ** 0.5))
     path.result = Result.MAXITER
     return path

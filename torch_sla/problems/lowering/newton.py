@@ -251,7 +251,12 @@ class Equation:
             return self._solve(tangents[0][2], b)
 
         first = 1.0 / max(self.model.load_steps, 4)
-        path = follow(residual, solve, u, first=first, rtol=self._options.rtol)
+        reporter = Reporter("load steps", None, self._progress)
+
+        def tell(done: int, factor: float) -> None:
+            reporter(done, load=factor)
+
+        path = follow(residual, solve, u, first=first, rtol=self._options.rtol, tell=tell)
         limits = ", ".join(f"{factor:.6g}" for factor in path.limits) or "none"
         notes = [
             f"arc length: {len(path.factors) - 1} steps, limit points at load factors: {limits}"
