@@ -161,12 +161,13 @@ class TimeGrid:
         """Return the fixed parts of loads ``F`` or given values ``g``."""
         return [x for n, x in self.fixed.items() if n == name or n.startswith(f"{name} ")]
 
-    def batch(self, *more: Tensor) -> tuple[int, ...]:
-        """Batch dimensions of the state."""
+    def batch(self, u: Tensor, v: Tensor) -> tuple[int, ...]:
+        """Batch dimensions of the state, from what it is at the start: laws may make no sense elsewhere."""
         now = self.now(0.0)
         with torch.no_grad():
-            r = self._unconstrained(now, self._zero)
-        every = [r, self.fixed["M"], now.g, *more]
+            shape = np.broadcast_shapes(u.shape[:-1], now.g.shape[:-1])
+            r = self._unconstrained(now, self.given(0.0, u.expand(*shape, -1)))
+        every = [r, self.fixed["M"], now.g, u, v]
         shapes = [self.model.seen_batch(now.scene), *(tensor.shape[:-1] for tensor in every)]
         for name in ("mass damping", "stiffness damping"):
             if name in self.fixed:
