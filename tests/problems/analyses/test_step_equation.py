@@ -1,17 +1,52 @@
-"""Steps of nonlinear problems: where laws are evaluated."""
+"""Steps of nonlinear problems: where laws are evaluated, and when Newton's method may end."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from torch_sla import (
     Dirichlet,
+    HyperelasticityProblem,
+    Integral,
     IntervalMesh,
     Parameter,
     PoissonProblem,
     Probe,
+    RectangleMesh,
     TransientProblem,
 )
+
+
+def rises(level: float, scheme: str, h: float) -> torch.Tensor:
+    """How far a field has risen above the level where it starts and is held."""
+    rod = PoissonProblem(
+        mesh=IntervalMesh(cells=8),
+        diffusivity=f"1 + 0.1*(u - {level})",
+        source="2 + x",
+        boundary=[Dirichlet("left", level)],
+        outputs=[Integral("rise", f"u - {level}")],
+    )
+    return TransientProblem(of=rod, initial=level, end=10 * h, steps=10, scheme=scheme).solve()[
+        "rise"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "h"),
+    [
+        ("newmark", 1e-4),
+        ("generalized_alpha", 1e-4),
+        ("backward_euler", 1e-8),
+        ("bdf2", 1e-8),
+        ("crank_nicolson", 1e-8),
+    ],
+)
+def test_a_field_far_from_zero_rises_as_one_at_zero(scheme: str, h: float) -> None:
+    # c M u, with c = 4/h² or 1/h, is 1e10 times as large as what moves the field.
+    torch.testing.assert_close(
+        rises(300.0, scheme, h), rises(0.0, scheme, h), rtol=2e-4, atol=1e-13
+    )
 
 
 def test_a_law_without_a_meaning_at_zero_serves_where_the_field_is() -> None:
@@ -31,3 +66,20 @@ def test_a_law_without_a_meaning_at_zero_serves_where_the_field_is() -> None:
     w = warm.solve(begun=begun)["middle"]
     last = w[:, -1, 0]
     torch.testing.assert_close(last + 0.05 * last**2, w.new_full((2,), 0.125), rtol=1e-5, atol=0)
+
+
+def test_a_body_far_from_where_it_began_accelerates() -> None:
+    def path(start: float) -> torch.Tensor:
+        block = HyperelasticityProblem(
+            mesh=RectangleMesh(cells=(1, 1), cell="quad"),
+            constants={"mu": 1.0, "lam": 1.0},
+            body_force=[1.0, 0.0],
+            outputs=[Integral("way", f"u[0] - {start}")],
+        )
+        fall = TransientProblem(
+            of=block, initial=[start, 0.0], end=1e-3, steps=10, scheme="newmark"
+        )
+        return fall.solve()["way"]
+
+    times = torch.linspace(0, 1e-3, 11, dtype=torch.float64)
+    torch.testing.assert_close(path(1000.0), 0.5 * times**2, rtol=1e-3, atol=1e-11)

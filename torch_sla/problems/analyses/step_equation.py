@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from torch_sla.problems.lowering.newton import Equation
 
 if TYPE_CHECKING:
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.scene import Scene
 
 __all__ = ["StepEquation"]
+
+_ROUNDING = 16.0
+"""Units of rounding that a residual is left with."""
 
 
 class StepEquation(Equation):
@@ -35,3 +40,14 @@ class StepEquation(Equation):
         values, load = operator.values + moving, operator.load + factor * b
         state.operator = operator._replace(values=values, load=load)
         return state
+
+    def _driving(self, state: _State) -> Tensor:
+        """Return the size of the loads; what is known of the motion is no load, and counts by its rounding alone.
+
+        It grows with the field and with 1/h or 1/h², and beside it all that moves the field may be small.
+        """
+        model, b = self.model, self._b.detach()
+        reduce = model.compiled.constraint.reduce
+        loads, known = (model.norm(reduce(x)) for x in (state.operator.load - b, b))
+        left = _ROUNDING * torch.finfo(known.dtype).eps / self._options.rtol
+        return torch.maximum(loads, left * known)

@@ -294,9 +294,7 @@ class Equation:
         forces = self.model.unconstrained(state.scene, operator, state.terms, start)
         size = self.model.norm
         # Forces at supports count: a residual that is small beside them is small.
-        reference = torch.maximum(size(constraint.reduce(operator.load)), size(forces)).expand(
-            u.shape[:-1]
-        )
+        reference = torch.maximum(self._driving(state), size(forces)).expand(u.shape[:-1])
         try:
             rest = self.model.rest(state.scene)
             u, info = newton_batch(evaluate, step, u, self._options, reference, size, rest=rest)
@@ -305,6 +303,10 @@ class Equation:
             notes.append(inside_step(error))
         info.notes = notes + info.notes
         return u, info
+
+    def _driving(self, state: _State) -> Tensor:
+        """Return the size of what residuals are to be small beside ``[*batch]``: that of the loads."""
+        return self.model.norm(self.model.compiled.constraint.reduce(state.operator.load))
 
     def _solve(
         self,
