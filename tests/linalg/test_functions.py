@@ -148,3 +148,20 @@ def test_every_public_name_loads() -> None:
 def test_a_shape_of_another_batch_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ArgumentError, match=r"`shape` must be \(M, N\) or"):
         linalg.spsolve_batch_same_layout(values(2), ROW, COL, shape, torch.ones(N).double())
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"device": "nowhere"}, "device"),
+        ({"device": None}, "device"),
+        ({"n": -1}, "n"),
+        ({"n": "many"}, "n"),
+        ({"nnz": 2.5}, "nnz"),
+        ({"dtype": "float64"}, "dtype"),
+    ],
+)
+def test_a_question_about_no_system_is_refused(given: dict, name: str) -> None:
+    for ask in (linalg.select_backend, linalg.select_method):
+        with pytest.raises(ArgumentError, match=f"`{name}` must be"):
+            ask(**given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -338,16 +339,35 @@ def _facts(
     is_spd: bool | None,
     request: str,
 ) -> Facts:
+    if not isinstance(dtype, torch.dtype):
+        raise ArgumentError(f"`dtype` must be a torch.dtype, got {dtype!r}")
+    try:
+        where = torch.device(device).type
+    except (RuntimeError, TypeError):
+        raise ArgumentError(
+            f"`device` must be a device or the name of one, such as 'cpu' or 'cuda', got {device!r}"
+        ) from None
+    rows = _count("n", n)
     return Facts(
-        rows=n,
-        columns=n,
-        nnz=5 * n if nnz is None else nnz,
+        rows=rows,
+        columns=rows,
+        nnz=5 * rows if nnz is None else _count("nnz", nnz),
         dtype=dtype,
-        device=torch.device(device).type,
+        device=where,
         hermitian=True if is_spd else is_symmetric,
         positive_definite=is_spd,
         backend=request,
     )
+
+
+def _count(name: str, given: Any) -> int:
+    try:
+        found = operator.index(given)
+    except TypeError:
+        found = -1
+    if found < 0:
+        raise ArgumentError(f"`{name}` must be a non-negative integer, got {given!r}")
+    return found
 
 
 def select_backend(
@@ -367,6 +387,11 @@ def select_backend(
         Where it is, rows, entries (five per row by default), dtype.
     is_symmetric, is_spd
         What is known; None for unknown.
+
+    Raises
+    ------
+    ArgumentError
+        When an argument is of another kind; a `PlanError` when no backend can solve such a system.
     """
     facts = _facts(device, n, nnz, dtype, is_symmetric, is_spd, "auto")
     return make_plan(facts).backend

@@ -144,6 +144,15 @@ def test_hidden_dependence_and_wrong_shapes_are_refused() -> None:
         nonlinear_solve(lambda u: u, torch.zeros(2), method="bfgs")
 
 
+@pytest.mark.parametrize("linear", ["scipy", ["lu"], 3, {1: "lu"}])
+def test_options_of_the_steps_are_a_mapping(linear: object) -> None:
+    one = torch.ones(2, dtype=torch.float64)
+    with pytest.raises(ArgumentError, match="`linear` must be a mapping"):
+        nonlinear_solve(lambda u: u**2 - 4, one, linear=linear)
+    with pytest.raises(ArgumentError, match="`linear` must be a mapping"):
+        adjoint_solve(lambda u: u**2, one, one, linear=linear)
+
+
 def test_a_pattern_that_misses_entries() -> None:
     A = chain()
     wrong = SparseTensor.eye(N, dtype=torch.float64)

@@ -299,6 +299,26 @@ def test_lists() -> None:
         _ = A.nothing
 
 
+@pytest.mark.parametrize(
+    "sizes", [np.array([3, 2]), torch.tensor([3, 2]), [(np.int32(3), 3), (2, np.int64(2))]]
+)
+def test_sizes_of_blocks_are_whole_numbers_of_any_type(sizes: object) -> None:
+    whole = SparseTensorList([chain(3), chain(2)]).to_block_diagonal()
+    assert SparseTensorList.from_block_diagonal(whole, sizes).block_sizes == [(3, 3), (2, 2)]
+
+
+@pytest.mark.parametrize("sizes", [5, None, [2.5, 2.5], ["3", 2], [(3, 3, 3), 2], [-1, 6]])
+def test_what_is_no_size_of_a_block_is_refused(sizes: object) -> None:
+    with pytest.raises(ArgumentError, match="`block_sizes` must be"):
+        SparseTensorList.from_block_diagonal(chain(5), sizes)
+
+
+@pytest.mark.parametrize("name", ["device", "dtype"])
+def test_an_empty_list_has_no(name: str) -> None:
+    with pytest.raises(ArgumentError, match=f"an empty list has no {name}"):
+        getattr(SparseTensorList([]), name)
+
+
 def test_questions_leave_the_pattern_alone() -> None:
     # Stored zeros are left out of graphs, which must not rewrite the arrays that patterns share.
     row, col = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 1, 1, 0, 1, 2])

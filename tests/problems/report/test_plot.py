@@ -113,6 +113,10 @@ def test_what_cannot_be_drawn_is_refused(tmp_path, warming) -> None:
         warming.plot(member=4)
     with pytest.raises(ArgumentError, match=r"the batch is \[2\]"):
         plate().solve(f=torch.tensor([1.0, 2.0])).plot(member=(2,))
+    for name in ("a.foo", "a"):
+        with pytest.raises(ArgumentError, match=r"a picture ends in one of .*\.png"):
+            warming.plot(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_matplotlib_it_says_what_to_install() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
 
-__all__ = ["NonlinearInfo", "NonlinearOptions", "inside_step"]
+__all__ = ["NonlinearInfo", "NonlinearOptions", "inside_step", "linear_options"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,23 @@ class NonlinearOptions:
                 f"`linear` is for how steps are solved, not {' and '.join(own)}; give {' and '.join(own)} to the "
                 "nonlinear solve"
             )
+
+
+def linear_options(linear: Any) -> tuple[tuple[str, Any], ...]:
+    """Return what `linear` of a call holds, as `NonlinearOptions` takes it.
+
+    Examples
+    --------
+    >>> linear_options({"backend": "scipy"}), linear_options(None)
+    ((('backend', 'scipy'),), ())
+    """
+    if linear is None:
+        return ()
+    if not isinstance(linear, Mapping) or not all(isinstance(name, str) for name in linear):
+        raise ArgumentError(
+            f"`linear` must be a mapping of options of SparseTensor.solve, such as {{'method': 'lu'}}, got {linear!r}"
+        )
+    return tuple(linear.items())
 
 
 def inside_step(error: SolveError) -> str:

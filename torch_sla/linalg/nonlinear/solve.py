@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, DTypeError, GradientError, Result
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.methods.outcome import asked_rtol, default_rtol
-from torch_sla.linalg.nonlinear.options import NonlinearOptions
+from torch_sla.linalg.nonlinear.options import NonlinearOptions, linear_options
 from torch_sla.linalg.nonlinear.problem import NonlinearProblem, split
 from torch_sla.linalg.sparse.transforms import outside_compiler
 
@@ -112,7 +112,7 @@ def nonlinear_solve(
         line_search,
         damping,
         memory,
-        tuple((linear or {}).items()),
+        linear_options(linear),
     )
     leaves, rebuild = split(params)
     if any(torch._C._functorch.is_functorch_wrapped_tensor(x) for x in (u0, *leaves)):
@@ -216,7 +216,7 @@ def adjoint_solve(
             f"`cotangent` must have the shape of `u`, {list(u.shape)}, got {list(cotangent.shape)}"
         )
     rtol = default_rtol(u.dtype) if rtol is None else rtol
-    options = NonlinearOptions(rtol=rtol, linear=tuple((linear or {}).items()))
+    options = NonlinearOptions(rtol=rtol, linear=linear_options(linear))
     leaves, rebuild = split(params)
     problem = NonlinearProblem(
         residual, rebuild, options, jacobian_fn=jacobian_fn, pattern=pattern, precondition=None

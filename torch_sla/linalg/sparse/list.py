@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,9 +81,9 @@ class SparseTensorList:
         Raises
         ------
         ArgumentError
-            When the sizes do not add up, or an entry lies outside the blocks.
+            When a size is no number of rows or pair, the sizes do not add up, or an entry lies outside the blocks.
         """
-        sizes = [(s, s) if isinstance(s, int) else tuple(s) for s in block_sizes]
+        sizes = _checked_sizes(block_sizes)
         ends = (sum(r for r, _ in sizes), sum(c for _, c in sizes))
         if A.is_block or ends != A.sparse_shape:
             raise ArgumentError(
@@ -151,12 +152,17 @@ class SparseTensorList:
     @property
     def device(self) -> torch.device:
         """Device of the first member."""
-        return self._members[0].device
+        return self._first("device").device
 
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the first member."""
-        return self._members[0].dtype
+        return self._first("dtype").dtype
+
+    def _first(self, asked: str) -> SparseTensor:
+        if not self._members:
+            raise ArgumentError(f"an empty list has no {asked}: it is that of the first member")
+        return self._members[0]
 
     # --- member by member ----------------------------------------------------------------------
 
@@ -229,6 +235,24 @@ def _rebuilt(members: list[SparseTensor]) -> SparseTensorList:
 
 
 torch.serialization.add_safe_globals([_rebuilt])
+
+
+def _checked_sizes(block_sizes: Sequence[Any]) -> list[tuple[int, int]]:
+    """Return rows and columns of each block."""
+    found = []
+    try:
+        for size in block_sizes:
+            pair = (size, size) if np.ndim(size) == 0 else tuple(size)
+            rows, columns = (operator.index(s) for s in pair)
+            if min(rows, columns) < 0:
+                raise ValueError
+            found.append((rows, columns))
+    except (TypeError, ValueError):
+        raise ArgumentError(
+            "`block_sizes` must be a sequence of numbers of rows, or of pairs (rows, columns), "
+            f"got {block_sizes!r}"
+        ) from None
+    return found
 
 
 @outside_transforms

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch_sla.assembly import Mesh
 
-__all__ = ["draw", "new_figure"]
+__all__ = ["draw", "new_figure", "save_figure"]
 
 COLOURS = "viridis"
 
@@ -38,6 +38,23 @@ def new_figure(size: tuple[float, float] = (6.4, 4.8)) -> Figure:
             "plotting needs matplotlib: pip install matplotlib (or the extra 'plot')"
         ) from error
     return Figure(figsize=size, layout="constrained")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure, whole or not at all, in the format that the name ends in.
+
+    Raises
+    ------
+    ArgumentError
+        Where matplotlib writes no such files.
+    """
+    endings = sorted(figure.canvas.get_supported_filetypes())
+    if path.suffix[1:].lower() not in endings:
+        raise ArgumentError(
+            f"path ends in {path.suffix!r}; a picture ends in one of {' '.join('.' + e for e in endings)}"
+        )
+    with whole(path) as file:
+        figure.savefig(file, dpi=150)
 
 
 def draw(

@@ -21,7 +21,7 @@ from torch_sla.problems.report.draw.view import View
 from torch_sla.problems.report.frames import frames_of
 from torch_sla.problems.report.page.fields import chosen, seen, slider
 from torch_sla.problems.report.page.page import alone
-from torch_sla.problems.report.picture import new_figure
+from torch_sla.problems.report.picture import new_figure, save_figure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,8 +52,7 @@ def plot(
         one = frames.only([_index(result, frames, member)])
         Drawing(one, field).draw(figure.add_subplot(), 0)
     if path is not None:
-        with whole(path) as file:
-            figure.savefig(file, dpi=150)
+        save_figure(figure, path)
     return figure
 
 

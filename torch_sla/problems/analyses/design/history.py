@@ -89,9 +89,9 @@ class History:
         Raises
         ------
         ArgumentError
-            Without matplotlib.
+            Without matplotlib, or where the name ends in no format of pictures.
         """
-        from torch_sla.problems.report.picture import new_figure
+        from torch_sla.problems.report.picture import new_figure, save_figure
 
         figure = new_figure()
         above, below = figure.subplots(2, 1, sharex=True)
@@ -107,6 +107,5 @@ class History:
             below.legend()
         below.set_xlabel("iteration")
         if path is not None:
-            with whole(path) as file:
-                figure.savefig(file, dpi=150)
+            save_figure(figure, Path(path))
         return figure
