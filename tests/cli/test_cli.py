@@ -88,7 +88,7 @@ def test_set_and_param(plate: Path, tmp_path) -> None:
     ("arguments", "message"),
     [
         (["--set", "difusivity=1"], "did you mean 'diffusivity'"),
-        (["--set", "boundary.0.on=lefft"], "did you mean 'left'"),
+        (["--set", "boundary.0.on=lefft"], "--set: boundary.0.on: the mesh has no facet tag"),
         (["--set", "boundary.7.on=left"], "no index"),
         (["--set", "source.x=1"], "single value"),
         (["--set", "nonsense"], "expected PATH=VALUE"),

@@ -47,6 +47,7 @@ def read_problem(
         except SpecError as error:
             raise SpecError(f"--set {where}: {error.message}") from None
         _set(document.data, where, value)
+        document.replaced[tuple(where.split("."))] = "--set"
     if device is not None:
         for where in _innermost(document.data):
             _set(document.data, f"{where}solver.device", device)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -8,6 +9,9 @@ from hypothesis import given, settings, strategies as st
 from torch_sla.errors import SpecError
 from torch_sla.problems.files.loader import load_document, parse_document
 from torch_sla.problems.files.writer import dump
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -54,10 +58,27 @@ def test_keys_are_text() -> None:
 
 def test_lines() -> None:
     document = parse_document("a: 1\nb:\n- x: 2\n- y: 3\n\n  z: 4\n")
-    assert document.line(("a",)) == 1
-    assert document.line(("b", 1, "z")) == 6
-    assert document.line(("b", 1, "missing")) == 4
-    assert document.line(("nothing",)) == 1
+    assert document.place(("a",)) == (None, 1)
+    assert document.place(("b", 1, "z")) == (None, 6)
+    assert document.place(("b", 1, "missing")) == (None, 4)
+    assert document.place(("nothing",)) == (None, 1)
+
+
+def test_lines_of_included_files(tmp_path: Path) -> None:
+    (tmp_path / "sides.yaml").write_text("- on: left\n- on: right\n  value: 1\n")
+    (tmp_path / "plate.yaml").write_text("order: 1\nboundary: {include: sides.yaml}\n")
+    (tmp_path / "all.yaml").write_text("type: sweep\n\nof:\n  include: plate.yaml\n")
+    document = load_document(tmp_path / "all.yaml")
+    assert document.place(("type",)) == (str(tmp_path / "all.yaml"), 1)
+    assert document.place(("of",)) == (str(tmp_path / "all.yaml"), 3)
+    assert document.place(("of", "mesh")) == (str(tmp_path / "plate.yaml"), 1)
+    assert document.place(("of", "boundary")) == (str(tmp_path / "plate.yaml"), 2)
+    assert document.place(("of", "boundary", 1, "value")) == (str(tmp_path / "sides.yaml"), 3)
+    document.replaced["of", "boundary", "1", "value"] = "--set"
+    document.replaced["solver", "rtol"] = "--set"
+    assert document.place(("of", "boundary", 1, "value", "name")) == ("--set", None)
+    assert document.place(("of", "boundary", 1)) == (str(tmp_path / "sides.yaml"), 2)
+    assert document.place(("solver",)) == ("--set", None)
 
 
 @pytest.mark.parametrize(

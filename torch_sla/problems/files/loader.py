@@ -7,7 +7,7 @@ refused with the line they are on. JSON is read the same way, being a subset.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -40,18 +40,38 @@ class Document:
         Where it came from, for messages; None for a string.
     lines
         Line (from 1) of every path, its parts as text.
+    included
+        The files whose content stands at a path.
+    replaced
+        Where values of paths came from instead of a file.
     """
 
     data: Any
     file: str | None = None
     lines: dict[tuple[str, ...], int] = field(default_factory=dict, repr=False)
+    included: dict[tuple[str, ...], Document] = field(default_factory=dict, repr=False)
+    replaced: dict[tuple[str, ...], str] = field(default_factory=dict, repr=False)
 
-    def line(self, path: DataPath) -> int | None:
-        """Return the line of ``path``, or of the nearest thing around it."""
+    def place(self, path: DataPath) -> tuple[str | None, int | None]:
+        """Return the file and the line of ``path``, or of the nearest thing around it.
+
+        What is wrong with the content of an included file as a whole is where it is included.
+        """
         words = tuple(str(part) for part in path)
+        for n in range(len(words) + 1):
+            if words[:n] in self.replaced:
+                return self.replaced[words[:n]], None
+        for n in range(len(words)):
+            if words[:n] in self.included:
+                return self.included[words[:n]].place(words[n:])
+        if words not in self.lines:
+            # What only came into being by something beneath it.
+            for other, origin in self.replaced.items():
+                if other[: len(words)] == words:
+                    return origin, None
         while words not in self.lines and words:
             words = words[:-1]
-        return self.lines.get(words)
+        return self.file, self.lines.get(words)
 
 
 def load_document(path: str | Path) -> Document:
@@ -78,7 +98,7 @@ def load_document(path: str | Path) -> Document:
     document = parse_document(text, file=str(path))
     folder = path.resolve().parent
     data = _included(document.data, document, (), _Includes(folder, (path.resolve(),)))
-    return Document(data, document.file, document.lines)
+    return replace(document, data=data)
 
 
 @dataclass
@@ -103,7 +123,7 @@ def _included(data: Data, document: Document, path: DataPath, state: _Includes) 
     if data.keys() != {"include"}:
         return {k: _included(v, document, (*path, k), state) for k, v in data.items()}
     where = ".".join(str(part) for part in path) or None
-    line = document.line((*path, "include"))
+    line = document.lines.get((*(str(part) for part in path), "include"))
 
     def refuse(message: str) -> NoReturn:
         raise SpecError(message, file=document.file, line=line, path=where)
@@ -128,6 +148,7 @@ def _included(data: Data, document: Document, path: DataPath, state: _Includes) 
     inner = parse_document(text, file=str(target))
     below = _Includes(state.folder, (*state.reading, target), state.values)
     found = _included(inner.data, inner, (), below)
+    document.included[tuple(str(part) for part in path)] = inner
     state.values = below.values
     if state.values > MAX_NODES:
         refuse(f"more than {MAX_NODES} values once files are included")

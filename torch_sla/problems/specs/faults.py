@@ -50,7 +50,7 @@ def spec_error(error: ValidationError, data: Any, document: Document | None = No
     document
         Where the data was read from, for lines.
     """
-    found: list[tuple[DataPath, str]] = []
+    found: list[tuple[DataPath, str, DataPath]] = []
     for item in error.errors(include_url=False):
         path = _data_path(item["loc"], data)
         context: Mapping[str, Any] = item.get("ctx", {})
@@ -62,27 +62,33 @@ def spec_error(error: ValidationError, data: Any, document: Document | None = No
             message = _message(item["type"], item["msg"], item["input"], context, item["loc"])
         if item["type"] == "unknown_key":
             path = (*path, context["key"])
-        if (path, message) not in found:
-            found.append((path, message))
-    path, message = found[0]
-    for other, text in found[1:MAX_SHOWN]:
-        line = document.line(other) if document else None
-        place = ": ".join(part for part in (f"line {line}" if line else "", dotted(other)) if part)
+        # The type itself is what is wrong, also where a whole file is included.
+        at = (*path, "type") if item["type"] == "union_tag_invalid" else path
+        if (path, message, at) not in found:
+            found.append((path, message, at))
+    path, message, at = found[0]
+    file, line = document.place(at) if document else (None, None)
+    for other, text, at in found[1:MAX_SHOWN]:
+        elsewhere, number = document.place(at) if document else (None, None)
+        spot = f"line {number}" if number else ""
+        if elsewhere != file:
+            spot = f"{elsewhere}:{number}" if number else f"{elsewhere}"
+        place = ": ".join(part for part in (spot, dotted(other)) if part)
         message += f"\nand {place}: {text}" if place else f"\nand {text}"
     if len(found) > MAX_SHOWN:
         message += f"\nand {len(found) - MAX_SHOWN} more"
     return SpecError(
         message,
-        file=document.file if document else None,
-        line=document.line(path) if document else None,
+        file=file,
+        line=line,
         path=dotted(path) or None,
     )
 
 
 def located(error: SpecError, document: Document) -> SpecError:
     """Return the same error with the file and the line of its path."""
-    line = document.line(tuple(part for part in (error.path or "").split(".") if part))
-    return type(error)(error.message, file=document.file, line=line, path=error.path)
+    file, line = document.place(tuple(part for part in (error.path or "").split(".") if part))
+    return type(error)(error.message, file=file, line=line, path=error.path)
 
 
 def dotted(path: DataPath) -> str:
