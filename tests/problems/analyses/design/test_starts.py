@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from torch_sla import (
+    MMA,
     DesignProblem,
     Dirichlet,
     Integral,
     IntervalMesh,
     Parameter,
     PoissonProblem,
+    Scipy,
     SweepProblem,
     TransientProblem,
     Variable,
@@ -75,3 +77,28 @@ def test_values_at_times_start_from_one_for_all_of_them() -> None:
         rise = oracle.value_and_grad(x + h * way).value - oracle.value_and_grad(x - h * way).value
         slope = float(oracle.value_and_grad(x).gradient @ way)
         assert abs(rise / (2 * h) - slope) < 1e-8 * abs(slope)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [MMA(), MMA(globally_convergent=True), Scipy(method="SLSQP", gradient_tolerance=1e-9)],
+    ids=lambda o: f"{o.type}{getattr(o, 'globally_convergent', '')}",
+)
+def test_a_start_at_the_minimum_but_for_the_constraints(optimizer) -> None:
+    problem = DesignProblem(
+        of=PoissonProblem(
+            mesh=IntervalMesh(cells=2),
+            parameters=[Parameter("a", default=1.0), Parameter("b", default=1.0)],
+            source="a + b",
+            boundary=[Dirichlet("left", 0.0)],
+        ),
+        variables=[Variable("a", bounds=(-5.0, 5.0)), Variable("b", bounds=(-5.0, 5.0))],
+        objective="(a - 1)**2 + 4*(b - 1)**2",
+        constraints=["a + b >= 4"],
+        optimizer=optimizer,
+    )
+    found = problem.solve()
+    assert found.converged
+    # 2 (a - 1) = 8 (b - 1) is the multiplier
+    assert float(found.design["a"]) == pytest.approx(2.6, abs=1e-3)
+    assert float(found.design["b"]) == pytest.approx(1.4, abs=1e-3)

@@ -127,7 +127,7 @@ class _Run:
         x = x.clamp(oracle.lower, oracle.upper)
         oracle.begin(x)
         state: State = self.optimizer.start(oracle, x, oracle.lower, oracle.upper)
-        self.first = max(float(state.figures.get("optimality", 1.0)), 1e-300)
+        self.first = float(state.figures.get("optimality", 1.0)) or 1.0
         self.after(state)
         return state
 

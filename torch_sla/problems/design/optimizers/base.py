@@ -207,10 +207,7 @@ class Optimizer(ABC):
         x = x.detach().to(torch.float64).clamp(lower, upper)
         state = State(x, lower, upper, oracle.value_and_grad(x))
         lengths = ranges(x, lower, upper)
-        memory: Memory = {
-            "lengths": lengths,
-            "slope": float((state.gradient * lengths).abs().sum()),
-        }
+        memory: Memory = {"lengths": lengths, "slope": 0.0}
         state = replace(state, memory=memory)
         more = self.remember(state, oracle)
         return self.judged(replace(state, memory={**memory, **more}), None, oracle)
@@ -291,6 +288,10 @@ class Optimizer(ABC):
 
     def judged(self, state: State, before: State | None, oracle: Oracle) -> State:
         """Return the state with its figures and the verdict on it."""
+        if state.memory["slope"] == 0:
+            # Of the first design that has one: a start may be the minimum but for the constraints.
+            slope = float((state.gradient * state.tensor("lengths")).abs().sum())
+            state = replace(state, memory={**state.memory, "slope": slope})
         optimality = self.optimality(state, oracle)
         violated = violation(state.constraints, oracle.equalities)
         figures = {**state.figures, "optimality": optimality, "violation": violated}
