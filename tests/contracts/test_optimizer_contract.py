@@ -352,3 +352,24 @@ def test_products_are_right_where_the_graph_was_not_kept(first):
     torch.testing.assert_close(oracle.residual_vjp(x, oracle.residual_jvp(x, v)), 4 * x**2 * v)
     torch.testing.assert_close(oracle.gauss_newton(x, v), 16 * x**2 * v)
     assert oracle.evaluations == 1 + first
+
+
+@pytest.mark.parametrize("globally", [False, True])
+def test_room_to_constraints_counts_as_left_to_gain(globally: bool) -> None:
+    # min -x - 2 y under x + y <= 1 and x + 3 y <= 2, convex: f - (-1.5) is at most what is left.
+    oracle = FunctionOracle(
+        lambda x: Quantities(
+            objective=-x[0] - 2 * x[1],
+            constraints=torch.stack([x[0] + x[1] - 1, x[0] + 3 * x[1] - 2]),
+        ),
+        equalities=torch.zeros(2, dtype=torch.bool),
+    )
+    zero = torch.zeros(2, dtype=torch.float64)
+    optimizer = MMA(globally_convergent=globally, constraint_tolerance=0.0)
+    state = first = optimizer.start(oracle, zero, zero, zero + 1)
+    slope = float(first.memory["slope"])
+    for state in optimizer.iterate(first, oracle):
+        if state.figures["violation"] == 0:
+            assert state.value + 1.5 <= state.figures["optimality"] * slope + 1e-12
+    assert state.converged
+    assert state.value + 1.5 <= 2 * optimizer.gradient_tolerance

@@ -353,7 +353,10 @@ class Optimizer(ABC):
             state.x, state.evaluation, state.lower, state.upper, lengths, oracle.equalities
         )
         gradient = state.gradient + found @ state.evaluation.jacobian
-        return gap(state.x, gradient, state.lower, state.upper, lengths) / slope
+        # Constraints that hold with room to spare, and matter, leave that room to gain.
+        room = (-state.constraints).clamp(min=0.0)
+        idle = float(torch.where(oracle.equalities, 0.0, found * room).sum())
+        return (gap(state.x, gradient, state.lower, state.upper, lengths) + idle) / slope
 
     def _at_least(self, name: str, least: float, *, strict: bool = False) -> None:
         value = getattr(self, name)
