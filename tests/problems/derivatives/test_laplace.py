@@ -110,7 +110,7 @@ def test_samples_have_the_covariance():
     assert torch.allclose(drawn.std(0), posterior.std["f"], rtol=0.2)
 
 
-@pytest.mark.parametrize("condition", [10.0, 1e6])
+@pytest.mark.parametrize("condition", [10.0, 1e6, 1e9])
 def test_the_root_of_a_precision(condition):
     n = 30
     g = torch.Generator().manual_seed(1)
@@ -232,6 +232,9 @@ def test_pairs_are_doubled_until_they_are_negligible():
         ({"t": 0.1}, {"f": Gaussian(std=1.0)}, "the noise 't' belongs to no field or output"),
         ({"s": torch.ones(2)}, {"f": Gaussian(std=1.0)}, "noise of 's' has shape"),
         ({"s": -1.0}, {"f": Gaussian(std=1.0)}, "must be > 0"),
+        ({"s": float("inf")}, {"f": Gaussian(std=1.0)}, "noise of 's' must be > 0 and finite"),
+        ({"s": None}, {"f": Gaussian(std=1.0)}, "noise of 's' must be a number"),
+        ({"s": 0.1}, {"f": 1.0}, "prior of 'f' must be a Gaussian, got 1.0"),
         ({}, {"f": Gaussian(std=1.0)}, "without data nothing is learned"),
         ({"s": 0.1}, {"f": Gaussian(std=torch.ones(4))}, "is of 4 numbers; expected 6"),
     ],
@@ -257,7 +260,9 @@ def test_data_that_depend_on_nothing():
     ("make", "message"),
     [
         (lambda: Gaussian(), "either `std` or `precision`"),
-        (lambda: Gaussian(std=0.0), "`std` must be > 0, got 0.0"),
+        (lambda: Gaussian(std=0.0), "`std` must be > 0 and finite, got 0.0"),
+        (lambda: Gaussian(std=torch.inf), "take a large number"),
+        (lambda: Gaussian(std="wide"), "`std` must be a number or an array of numbers, got 'wide'"),
         (lambda: Gaussian(precision=-torch.eye(2).double()), "positive definite"),
         (lambda: Gaussian(precision=torch.ones(2, 3).double()), "square"),
     ],

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, GradientError
+from torch_sla.problems.derivatives.prior import Gaussian, deviations
 from torch_sla.problems.derivatives.products import Linearised, fitted, units
 from torch_sla.problems.expression import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from torch_sla.problems.derivatives.prior import Gaussian
     from torch_sla.problems.specs.problem import Problem
 
 __all__ = ["Blocks", "Posterior", "about", "eigenpairs", "laplace"]
@@ -55,6 +55,9 @@ class Blocks:
                 f"each thing given needs a prior and nothing else has one; missing: {' '.join(missing) or 'none'}, "
                 f"unknown: {' '.join(unknown) or 'none'}"
             )
+        for name, prior in priors.items():
+            if not isinstance(prior, Gaussian):
+                raise ArgumentError(f"the prior of {name!r} must be a Gaussian, got {prior!r}")
         self.like, self.priors = dict(like), {n: priors[n] for n in like}
         self.sizes = [t.numel() for t in like.values()]
         self.n = sum(self.sizes)
@@ -236,15 +239,11 @@ def laplace(
         raise ArgumentError("`noise` names no output: without data nothing is learned")
     sizes: dict[str, Tensor] = {}
     for name, spread in noise.items():
-        given = torch.as_tensor(spread, dtype=torch.float64)
+        given = deviations(f"the noise of {name!r}", spread)
         like = point.results.get(name)
         if like is not None and given.ndim == 0:
             given = given.expand(like.shape)
         sizes |= fitted({name: given}, point.results, "noise", "field or output")
-        if not bool((sizes[name].real > 0).all()):
-            raise ArgumentError(
-                f"the noise of {name!r} must be > 0, got {float(sizes[name].real.min())}"
-            )
     return about(point, sizes, prior, rank)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,9 +15,31 @@ from torch_sla.linalg import SparseTensor
 if TYPE_CHECKING:
     from torch_sla.linalg.factorize import Factorization
 
-__all__ = ["Gaussian"]
+__all__ = ["Gaussian", "deviations"]
 
 POLES = 24
+
+
+def deviations(name: str, given: object) -> Tensor:
+    """Return standard deviations as they are given, a number or an array; float64, detached.
+
+    Raises
+    ------
+    ArgumentError
+        If they are no numbers, not positive or not finite.
+    """
+    try:
+        found = torch.as_tensor(given, dtype=torch.float64).detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise ArgumentError(
+            f"{name} must be a number or an array of numbers, got {given!r}"
+        ) from None
+    wrong = found[~((found > 0) & found.isfinite())]
+    if wrong.numel():
+        raise ArgumentError(
+            f"{name} must be > 0 and finite, got {float(wrong.min())}; for what is hardly known take a large number"
+        )
+    return found
 
 
 class Gaussian:
@@ -51,9 +74,7 @@ class Gaussian:
         self.std: Tensor | None = None
         self.matrix: SparseTensor | None = None
         if std is not None:
-            self.std = torch.as_tensor(std, dtype=torch.float64).detach().cpu().reshape(-1)
-            if not bool((self.std > 0).all()):
-                raise ArgumentError(f"`std` must be > 0, got {float(self.std.min())}")
+            self.std = deviations("`std`", std).cpu().reshape(-1)
             return
         matrix = SparseTensor.from_dense(precision) if isinstance(precision, Tensor) else precision
         if isinstance(matrix, SparseTensor):
@@ -122,12 +143,14 @@ class Gaussian:
 
         least, most = self._spectrum()
         ratio = least / most
+        # Errors fall like exp(-2 π² count / (log condition + 3)).
+        count = max(POLES, math.ceil(1.8 * (3 - math.log(ratio))))
         quarter = float(ellipkm1(ratio))  # the complete integral of parameter 1 − ratio
-        at = torch.arange(POLES, dtype=torch.float64, device="cpu")
-        at = (at + 0.5) * quarter / POLES
+        at = torch.arange(count, dtype=torch.float64, device="cpu")
+        at = (at + 0.5) * quarter / count
         sn, cn, dn, _ = (torch.as_tensor(a, device="cpu") for a in ellipj(at.numpy(), 1 - ratio))
         shifts = least * (sn / cn) ** 2
-        weights = (2 * quarter * least**0.5 / (torch.pi * POLES)) * dn / cn**2
+        weights = (2 * quarter * least**0.5 / (torch.pi * count)) * dn / cn**2
         eye = SparseTensor.eye(int(self._matrix.shape[0]), dtype=torch.float64, device="cpu")
         return weights, [(self._matrix + float(s) * eye).cholesky() for s in shifts]
 
