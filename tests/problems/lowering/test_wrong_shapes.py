@@ -347,3 +347,19 @@ def test_many_meshes_are_one_solve_on_one_analysis() -> None:
     # The integral grows like the fourth power of the size, and so does its derivative along the points.
     torch.testing.assert_close(found.detach(), found[0].detach() * scale**4)
     torch.testing.assert_close((X.grad * X.detach()).sum((1, 2)), 4 * found.detach())
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"diffusivity": "1 + z"}, "diffusivity"),
+        ({"source": {"*": "z"}}, r"source.\*"),
+        ({"advection": [0.0, "z"]}, "advection.1"),
+        ({"boundary": [Dirichlet("left", "z")]}, "boundary.0.value"),
+        ({"outputs": [Integral("i", "z*u")]}, "outputs.0.expression"),
+    ],
+)
+def test_a_coordinate_that_a_mesh_has_not_needs_no_solve(changes: dict, path: str) -> None:
+    fields = {"mesh": RectangleMesh(cells=(2, 2)), "boundary": [Dirichlet("left", 0.0)], **changes}
+    with pytest.raises(SpecError, match=f"^{path}: 'z' does not exist in 2 dimensions"):
+        PoissonProblem(**fields).check()

@@ -18,17 +18,21 @@ from torch_sla.problems.lowering.blocks import blocks_of, solve_blocks
 from torch_sla.problems.lowering.conditions import at_path, point_loads, positions
 from torch_sla.problems.lowering.linear import solve_batch, solve_constrained
 from torch_sla.problems.lowering.motions import loose_motions
+from torch_sla.problems.lowering.names import no_such_axis
 from torch_sla.problems.lowering.newton import solve_nonlinear
 from torch_sla.problems.lowering.operators import Assembled, Operator, decided
 from torch_sla.problems.lowering.outputs import Taken, check_places
 from torch_sla.problems.lowering.parameters import check_default, refuse_imaginary
 from torch_sla.problems.lowering.physics import Physics
+from torch_sla.problems.lowering.selection import AXES
 from torch_sla.problems.lowering.shapes import Shapes, solve_shapes
 from torch_sla.problems.lowering.superposition import superposed
 from torch_sla.problems.lowering.terms import residual, tangent
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.boundary import PointLoad, Spring
+from torch_sla.problems.specs.faults import dotted
 from torch_sla.problems.specs.laws import laws
+from torch_sla.problems.specs.value import leaves, names_of
 from torch_sla.problems.specs.written import Formula, FrozenMap
 
 if TYPE_CHECKING:
@@ -390,6 +394,9 @@ class Model(Physics):
             if isinstance(parameter.default, Formula):
                 check_default(name, parameter.default, self.mesh.dim)
         for law in laws(self.spec):
+            for path, leaf in leaves(law.value):
+                for name in sorted(names_of(leaf) & set(AXES[self.mesh.dim :])):
+                    raise no_such_axis(name, self.mesh.dim, dotted((*law.path, *path)))
             if isinstance(law.value, FrozenMap):
                 self.tag_entries(tuple(law.value), ".".join(str(part) for part in law.path))
         for i, condition in self.conditions(PointLoad, Spring):

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.sites import Sites
     from torch_sla.problems.lowering.slopes import Watch
 
-__all__ = ["Names"]
+__all__ = ["Names", "no_such_axis"]
+
+
+def no_such_axis(name: str, dim: int, path: str | None = None) -> SpecError:
+    """Return the error for a coordinate that a mesh of `dim` dimensions does not have."""
+    return SpecError(f"{name!r} does not exist in {dim} dimensions", path=path)
 
 
 class Names(Mapping[str, Ranked]):
@@ -47,7 +52,7 @@ class Names(Mapping[str, Ranked]):
             x = self.sites.x
             axis = AXES.index(name)
             if axis >= x.shape[-1]:
-                raise SpecError(f"{name!r} does not exist in {x.shape[-1]} dimensions")
+                raise no_such_axis(name, x.shape[-1])
             return Ranked(x[..., axis])
         if name in self.scene.model.spec.derived_of:
             return self.scene.model.derived(name, self.scene, self.sites)
