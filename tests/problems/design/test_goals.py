@@ -95,6 +95,7 @@ def test_sums_of_squares() -> None:
     assert float(0.5 * r.square().sum() + rest) == pytest.approx(float(plain.evaluate(HERE)))
     # A negative square is none, and neither is the square of one.
     assert not Goal("-misfit(T) + misfit(T)**2").squares
+    assert not Goal("misfit(T)/0").squares
 
 
 def test_limits() -> None:

@@ -322,7 +322,7 @@ def _terms(node: Node, weight: float) -> list[tuple[Node, float]]:
             return _terms(right, weight * value)
         case Binary(_, "*", left, Number(_, float(value))):
             return _terms(left, weight * value)
-        case Binary(_, "/", left, Number(_, float(value))):
+        case Binary(_, "/", left, Number(_, float(value))) if value != 0:
             return _terms(left, weight / value)
         case _:
             return [(node, weight)]

@@ -11,6 +11,7 @@ from torch_sla import (
     Dirichlet,
     Integral,
     IntervalMesh,
+    Measured,
     Parameter,
     PoissonProblem,
     Scipy,
@@ -18,7 +19,7 @@ from torch_sla import (
     TransientProblem,
     Variable,
 )
-from torch_sla.errors import SpecError
+from torch_sla.errors import ArgumentError, SpecError
 
 
 def rod(**variable: object) -> DesignProblem:
@@ -102,3 +103,14 @@ def test_a_start_at_the_minimum_but_for_the_constraints(optimizer) -> None:
     # 2 (a - 1) = 8 (b - 1) is the multiplier
     assert float(found.design["a"]) == pytest.approx(2.6, abs=1e-3)
     assert float(found.design["b"]) == pytest.approx(1.4, abs=1e-3)
+
+
+@pytest.mark.parametrize("noise", [0.01, [0.01]])
+def test_data_of_one_number(noise: object) -> None:
+    problem = rod(bounds=(0.1, 5.0)).updated(
+        objective="misfit(mean)", data={"mean": Measured([0.3], noise=noise)}
+    )
+    found = problem.solve()
+    assert float(found.solution["mean"].detach()) == pytest.approx(0.3, rel=1e-6)
+    with pytest.raises(ArgumentError, match=r"data.mean is of shape \[2\]"):
+        problem.updated(data={"mean": Measured([0.3, 0.4])}).solve()

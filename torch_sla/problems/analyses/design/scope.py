@@ -76,6 +76,9 @@ class DesignScope:
         if measured.imaginary is not None:
             imaginary = torch.as_tensor(measured.imaginary.array.copy(), dtype=torch.float64)
             values = torch.complex(values, imaginary)
+        if found.ndim == 0 and values.numel() == 1:
+            # A list is the only way to write one number.
+            values, noise = values.reshape(()), noise.reshape(())
         if found.shape != values.shape:
             raise ArgumentError(
                 f"data.{data} is of shape {list(values.shape)}, and the result it is compared with of shape "
