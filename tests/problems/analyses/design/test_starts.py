@@ -114,3 +114,9 @@ def test_data_of_one_number(noise: object) -> None:
     assert float(found.solution["mean"].detach()) == pytest.approx(0.3, rel=1e-6)
     with pytest.raises(ArgumentError, match=r"data.mean is of shape \[2\]"):
         problem.updated(data={"mean": Measured([0.3, 0.4])}).solve()
+
+
+@pytest.mark.parametrize("objective", ["sqrt(mean - 100)", "log(mean - 100)", "mean/0"])
+def test_a_start_without_a_value_is_blamed_on_the_objective(objective: str) -> None:
+    with pytest.raises(ArgumentError, match="at the start the objective or a constraint is not"):
+        rod().updated(objective=objective).solve()

@@ -157,6 +157,9 @@ class _Point:
                 f"`equalities` tells of {m} constraints, and the function gave {constraints.numel()}"
             )
         value = float(self.total.detach())
+        if not math.isfinite(value) or not all_finite(constraints):
+            # Before the adjoint solve, which would blame the matrix.
+            raise RejectedPoint("the objective or a constraint is not finite")
         rows = [
             x.new_zeros(of.numel(), x.numel()) if row is None else row.reshape(of.numel(), -1)
             for of, (row,) in zip(
@@ -164,9 +167,8 @@ class _Point:
             )
         ]
         gradient, slopes = rows[0][0], torch.cat([x.new_zeros(0, x.numel()), *rows[1:]])
-        finite = [all_finite(t) for t in (gradient, constraints, slopes)]
-        if not math.isfinite(value) or not all(finite):
-            raise RejectedPoint("the objective, a constraint or a gradient is not finite")
+        if not all_finite(gradient) or not all_finite(slopes):
+            raise RejectedPoint("the gradient of the objective or of a constraint is not finite")
         self.evaluation = Evaluation(value, gradient, constraints, slopes)
         if not keep:
             self.total = self.total.detach()
