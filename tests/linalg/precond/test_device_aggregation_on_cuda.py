@@ -9,6 +9,7 @@ import torch
 from tests.helpers.devices import NEEDS_CUDA
 from tests.helpers.grids import rhs
 from tests.helpers.meshed import delaunay, elastic, split
+from tests.helpers.singular_parts import PARTS, bodies, left, regions
 from torch_sla.errors import Result
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.methods.outcome import KrylovOptions
@@ -85,3 +86,19 @@ def test_solve_and_gradient_through_the_door() -> None:
         found.append((x.detach().cpu(), grad.cpu()))
     for here, there in zip(*found, strict=True):
         assert float((here - there).norm()) <= 1e-8 * float(here.norm())
+
+
+@pytest.mark.parametrize("case", [*PARTS, "floating", "hinged"])
+def test_parts_that_are_singular_by_themselves(case: str) -> None:
+    vectors = None
+    if case in PARTS:
+        A, b, _, _ = regions(PARTS[case])
+    else:
+        A, b, vectors, _ = bodies(hinged=case == "hinged")
+        vectors = vectors.cuda()
+    pattern, values = split(A, "cuda")
+    hierarchy = DeviceAggregation(pattern, values, AMG(), vectors)
+    rhs = torch.from_numpy(b)[:, None].cuda()
+    out = hierarchy.cg(values, rhs, options=KrylovOptions(rtol=1e-8, maxiter=60))
+    assert out.iterations <= 20
+    assert left(A, out.x.cpu(), b) <= 1e-8
