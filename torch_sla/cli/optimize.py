@@ -18,6 +18,7 @@ from torch_sla.cli.options import (
     File,  # noqa: TC001
     Json,  # noqa: TC001
     Parameters,  # noqa: TC001
+    Report,  # noqa: TC001
     Settings,  # noqa: TC001
     Trust,  # noqa: TC001
     Verbose,  # noqa: TC001
@@ -54,9 +55,7 @@ def optimize(
     pictures: Annotated[
         int, typer.Option("--pictures", min=0, help="Draw the design every so many iterations.")
     ] = 0,
-    report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Write a page about the run as .html.")
-    ] = True,
+    report: Report = None,
     verbose: Verbose = 0,
 ) -> None:
     """Search for the best design; stop at any time, and go on with --resume.
@@ -72,6 +71,7 @@ def optimize(
             timeout=timeout,
             trust=trust,
             pictures=pictures,
+            report=report,
             as_json=as_json,
             verbose=verbose,
             show=lambda found, written: _show(found, written, as_json=as_json),
@@ -102,7 +102,7 @@ def optimize(
         if importlib.util.find_spec("matplotlib") is not None:
             written.append(folder / "convergence.png")
             found.plot(written[-1])
-        if report:
+        if report is not False:
             written.append(folder / f"{file.stem}.html")
             found.report(written[-1], command=command(), seconds=seconds)
     _show(found, written, as_json=as_json)

@@ -7,7 +7,17 @@ from typing import Annotated, Optional, TypeAlias
 
 import typer
 
-__all__ = ["Device", "File", "Json", "Parameters", "Settings", "Trust", "Verbose"]
+__all__ = [
+    "Device",
+    "File",
+    "Json",
+    "Parameters",
+    "Picture",
+    "Report",
+    "Settings",
+    "Trust",
+    "Verbose",
+]
 
 File: TypeAlias = Annotated[
     Path, typer.Argument(help="Problem as YAML or JSON.", show_default=False)
@@ -40,6 +50,16 @@ Trust: TypeAlias = Annotated[
     typer.Option(
         "--trust",
         help="Allow the file to name Python functions (module:function), which runs their code.",
+    ),
+]
+Picture: TypeAlias = Annotated[
+    Optional[bool],  # noqa: UP045
+    typer.Option("--picture/--no-picture", help="Write a .png.", show_default="picture"),
+]
+Report: TypeAlias = Annotated[
+    Optional[bool],  # noqa: UP045
+    typer.Option(
+        "--report/--no-report", help="Write a page about the run as .html.", show_default="report"
     ),
 ]
 Verbose: TypeAlias = Annotated[

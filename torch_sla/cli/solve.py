@@ -29,6 +29,8 @@ from torch_sla.cli.options import (  # noqa: TC001  (typer reads these at run ti
     File,
     Json,
     Parameters,
+    Picture,
+    Report,
     Settings,
     Trust,
     Verbose,
@@ -54,10 +56,8 @@ def solve(
     timeout: Annotated[
         float, typer.Option(help="Under torchrun: seconds to wait for another process.")
     ] = 300.0,
-    picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Write a .png.")] = True,
-    report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Write a page about the run as .html.")
-    ] = True,
+    picture: Picture = None,
+    report: Report = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on with a run in time or a sweep that was stopped."),
@@ -77,9 +77,12 @@ def solve(
             trust=trust,
             as_json=as_json,
             resume=resume,
+            picture=picture,
+            report=report,
             verbose=verbose,
         )
         return
+    picture, report = picture is not False, report is not False
     from torch_sla.problems.checkpoint import forget
 
     names = ["reading", "compiling", "solving", "writing"]

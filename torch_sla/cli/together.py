@@ -43,6 +43,8 @@ def solve_together(
     trust: bool,
     as_json: bool,
     resume: bool,
+    picture: bool | None,
+    report: bool | None,
     verbose: int,
 ) -> None:
     """Solve with all processes; the first one speaks, each writes its part."""
@@ -57,6 +59,7 @@ def solve_together(
         quiet = as_json or not ranks.first
         with logs(verbose if ranks.first else 0), working(names, quiet=quiet) as work:
             work.advance()
+            _refuse_drawing(picture=picture, report=report)
             check_folder(output)
             problem = read_problem(file, settings, trust=trust)
             refuse_design(problem, file)
@@ -97,6 +100,7 @@ def optimize_together(
     timeout: float,
     trust: bool,
     pictures: int,
+    report: bool | None,
     as_json: bool,
     verbose: int,
     show: Callable[[Any, list[Path]], None],
@@ -112,6 +116,7 @@ def optimize_together(
     from torch_sla.problems.distributed.problem import distribute
 
     with exit_codes(), launched(device or "auto", timeout) as ranks:
+        _refuse_drawing(report=report)
         check_folder(folder)
         problem = require_design(read_problem(file, settings, trust=trust), file)
         given = read_parameters(parameters)
@@ -133,6 +138,17 @@ def optimize_together(
             written.append(folder / "convergence.png")
             found.plot(written[-1])
             show(found, written)
+
+
+def _refuse_drawing(*, picture: bool | None = None, report: bool | None = None) -> None:
+    """Refuse what is asked for in so many words and drawn from the whole solution, which no process has."""
+    wanted = {"--picture": picture, "--report": report}
+    asked = " and ".join(name for name, value in wanted.items() if value)
+    if asked:
+        raise ArgumentError(
+            f"{asked}: drawn from the whole solution, and under torchrun each process has its own part; go without "
+            "(viewers show the files of all parts together), or run in one process"
+        )
 
 
 def where_kept(problem: Any, kept: Path, *, resume: bool) -> dict[str, Any]:

@@ -76,6 +76,19 @@ def test_it_tells_what_is_solved_and_where_nothing_can_be_written(tmp_path: Path
     assert "solved poisson" not in " ".join(done.stderr.split())
 
 
+def test_what_is_drawn_from_the_whole_is_refused_where_it_is_asked_for(tmp_path: Path) -> None:
+    plate, search = (EXAMPLES / f"distributed_{name}.yaml" for name in ("problem", "design"))
+    for verb, file, asked, named in (
+        ("solve", plate, ("--picture", "--report"), "--picture and --report: drawn"),
+        ("optimize", search, ("--report",), "error --report: drawn"),
+    ):
+        where = ("-o", str(tmp_path / "out"))
+        done = torchrun("-m", "torch_sla.cli", verb, str(file), *where, *asked, ranks=2)
+        assert done.returncode != 0
+        assert done.stderr.count(named) == 1
+        assert not (tmp_path / "out").exists()
+
+
 def test_a_sweep(tmp_path: Path) -> None:
     file = str(EXAMPLES / "distributed_sweep.yaml")
     done = torchrun("-m", "torch_sla.cli", "solve", file, "-o", str(tmp_path), "--json", ranks=2)
