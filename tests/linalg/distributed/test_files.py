@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.helpers.rank_programs import matrix
-from torch_sla.errors import ArgumentError
+from torch_sla.errors import ArgumentError, RankError
 from torch_sla.linalg import DSparseTensor, SparseTensor
 from torch_sla.linalg.distributed.files import (
     load_distributed_as_sparse,
@@ -148,3 +148,22 @@ def test_three_processes_write_and_two_read(ranks: Ranks, tmp_path: Path) -> Non
     for size in (2, 4):
         for found in ranks.run(size, read, str(tmp_path)):
             assert torch.allclose(found, wanted, rtol=1e-13)
+
+
+def kept(group: Any, folder: str) -> str:
+    """Write where the folder of the second process is a file; return what each says."""
+    rank = torch.distributed.get_rank(group)
+    try:
+        written(group, f"{folder}/file" if rank == 1 else f"{folder}/parts")
+    except (OSError, RankError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+@pytest.mark.distributed
+def test_where_one_process_cannot_write_none_waits_for_it(ranks: Ranks, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    said = ranks.run(2, kept, str(tmp_path))
+    assert said[0].startswith("RankError: process 1 cannot do its part")
+    assert said[1].startswith("FileExistsError")
+    assert not (tmp_path / "parts" / "manifest.json").exists()

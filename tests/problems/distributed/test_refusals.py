@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -189,7 +190,8 @@ def differing(group: Any, what: str) -> str:
             sla.distribute(problem, group=group).solve({**values, "f": 1.0 + rank})
         else:
             kappa = values["kappa"].clone()
-            kappa[:20] = -1.0  # in the cells of some processes only
+            # In the cells of some processes only.
+            kappa[: 20 if what == "negative" else 1] = -1.0 if what == "negative" else math.nan
             sla.distribute(problem, group=group).solve({**values, "kappa": kappa})
     except (RankError, ArgumentError) as error:
         return f"{type(error).__name__}: {error}"
@@ -202,9 +204,13 @@ def test_processes_that_differ_all_stop(ranks: Ranks) -> None:
         assert "RankError: the ranks disagree on the problem" in found
     for found in ranks.run(3, differing, "values"):
         assert "RankError: the ranks disagree on the parameter 'f'" in found
-    said = ranks.run(3, differing, "one")
-    assert all(found.startswith("ArgumentError") for found in said)
-    assert any("diffusivity must be positive" in found for found in said)
+    for what, message in (
+        ("negative", "diffusivity must be positive"),
+        ("undefined", "'kappa' holds NaN"),
+    ):
+        said = ranks.run(3, differing, what)
+        assert all(found.startswith("ArgumentError") for found in said)
+        assert any(message in found for found in said)
 
 
 def test_shared_problems_say_what_they_are() -> None:

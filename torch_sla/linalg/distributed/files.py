@@ -71,6 +71,8 @@ def save_dsparse(
     if D.dtype == torch.bfloat16:
         raise ArgumentError("NumPy archives cannot hold bfloat16; convert the values first")
     folder = Path(directory)
+    # All processes ask together, before one of them may fail.
+    _ = D.halo_names
 
     def write() -> list[list[int]]:
         folder.mkdir(parents=True, exist_ok=True)

@@ -74,15 +74,16 @@ class SharedModel:
         self.space = PartSpace(division.layout)
         self._solvers = Solvers()
         self.numbering = SimpleNamespace(n=division.layout.n_held)
+        # Made here, where all processes are together: what assembles may fail on one of them.
+        self.positions = self._positions()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.division if name in _OF_DIVISION else self.whole, name)
 
     # -- structure ------------------------------------------------------------------------------
 
-    @cached_property
-    def positions(self) -> Sharding:
-        """Where the entries of the own rows of all shares are."""
+    def _positions(self) -> Sharding:
+        """Return where the entries of the own rows of all shares are."""
         d = self.division
         rows, cols = [], []
         for share in d.shares:
