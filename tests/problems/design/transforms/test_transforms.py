@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from torch_sla import clear_cache
-from torch_sla.assembly.mesh import box_mesh, rectangle_mesh
+from torch_sla.assembly.mesh import Mesh, box_mesh, make_mesh, rectangle_mesh
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg import cache_counters
 from torch_sla.problems.design.transforms import (
@@ -254,6 +254,45 @@ def test_symmetry_of_vectors_and_matrices_reverses_the_axis():
     mirror = Chain([Symmetry("x", 1.0)], Place("nodes", mesh, (2, 2)))
     kept = torch.stack([0 * x, left, 0 * x, left.square()], -1).reshape(-1, 2, 2)
     assert torch.allclose(mirror(matrix), kept)
+
+
+def cracked(along: int, at: float, tips: tuple[float, float]) -> Mesh:
+    """Return a square whose nodes between the tips exist twice, on the line where a coordinate is given."""
+    mesh = rectangle_mesh((4, 4), cell="quad")
+    x, across = mesh.points, 1 - along
+    split = (x[:, across] - at).abs() < 1e-9
+    split &= (x[:, along] > tips[0]) & (x[:, along] < tips[1])
+    second = torch.arange(mesh.n_points)
+    second[split] = mesh.n_points + torch.arange(int(split.sum()))
+    cells = mesh.cells.clone()
+    beyond = mesh.centroids[:, across] > at
+    cells[beyond] = second[cells[beyond]]
+    return make_mesh(torch.cat([x, x[split]]), cells, "quad", duplicate_nodes="allow")
+
+
+@pytest.mark.parametrize("on", ["nodes", "facets"])
+@pytest.mark.parametrize("along", [0, 1], ids=["across the plane", "on the plane"])
+def test_symmetry_keeps_the_faces_of_a_crack_apart(along, on):
+    mesh = cracked(along, 0.5, (0.1, 0.9) if along == 0 else (0.4, 2.0))
+    sites = mesh.points[mesh.facets].mean(1) if on == "facets" else None
+    place = Place(on, mesh, sites=sites)
+    # One number for each site: of the cells around it, whose mirror images are those around its partner.
+    inside = place.surroundings
+    values = inside[:, 0] + 10.0 * inside[:, 1] + place.x[:, 1]
+    y = Symmetry("x", 0.5).prepare(place)(values)
+    assert torch.allclose(y, 0.5 + 10.0 * inside[:, 1] + place.x[:, 1], rtol=1e-13)
+
+
+def test_symmetry_refuses_sites_in_one_place_that_cells_do_not_tell_apart():
+    # Quarters of a square that meet in its middle, opposite ones in one node.
+    x, y = torch.meshgrid(*2 * [torch.arange(3.0).double()], indexing="ij")
+    points = torch.stack([x.flatten(), y.flatten()], 1)
+    cells = torch.tensor([[0, 3, 4, 1], [3, 6, 7, 9], [1, 9, 5, 2], [4, 7, 8, 5]])
+    mesh = make_mesh(torch.cat([points, points[4:5]]), cells, "quad", duplicate_nodes="allow")
+    with pytest.raises(ArgumentError, match="lie in one place"):
+        Symmetry("x", 1.0).prepare(Place("nodes", mesh))
+    with pytest.raises(ArgumentError, match="lie in one place"):
+        Symmetry("x", 0.5).prepare(Place("nodes", cracked(0, 0.5, (0.1, 0.4))))
 
 
 @pytest.mark.parametrize("transform", [Symmetry("x", 1.0), ConeFilter(0.5), HelmholtzFilter(0.5)])

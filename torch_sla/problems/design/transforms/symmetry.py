@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +24,8 @@ class Symmetry(Transform):
 
     The mirror image of a vector (a field of as many components as the mesh has dimensions) has the component along
     the axis reversed, that of a matrix of so many rows and columns the entries of its row and column; of `points` it
-    is that of how far they moved.
+    is that of how far they moved. Of sites in one place, as on the faces of a crack, the cells around them tell
+    which is the image of which.
 
     Parameters
     ----------
@@ -55,7 +57,7 @@ class Symmetry(Transform):
         Raises
         ------
         ArgumentError
-            If the mesh is not symmetric: a site has no partner.
+            If the mesh is not symmetric: a site has no partner, or sites in one place have no partners of their own.
         """
         from scipy.spatial import cKDTree
 
@@ -72,7 +74,44 @@ class Symmetry(Transform):
                 f"the mesh is not symmetric about {self.axis} = {self.at:g}: the site at "
                 f"{tuple(x[worst].tolist())} has no partner, the nearest is {distance[worst]:.3g} away"
             )
-        return _Mirroring(place, torch.from_numpy(partner).to(place.x.device), _signs(place, axis))
+        partner = self._apart(place, axis, torch.from_numpy(partner), size)
+        return _Mirroring(place, partner.to(place.x.device), _signs(place, axis))
+
+    def _apart(self, place: Place, axis: int, partner: Tensor, size: float) -> Tensor:
+        """Return the partners, of sites in one place those whose cells lie towards the image of theirs."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+        from scipy.spatial import cKDTree
+
+        near = 1e-9 * size
+        pairs = cKDTree(place.x.cpu().numpy()).query_pairs(near, output_type="ndarray")
+        if not len(pairs):
+            return partner
+        n = place.n
+        graph = coo_array((np.ones(len(pairs)), pairs.T), shape=(n, n))
+        spot = torch.from_numpy(connected_components(graph, directed=False)[1]).long()
+        shared = (spot.bincount()[spot] > 1).nonzero()[:, 0]
+        # Positions of the cells with a number of the spot, so far apart that the nearest is of the same spot.
+        inside = place.surroundings.cpu()[shared]
+        mirrored = inside.clone()
+        mirrored[:, axis] = 2 * self.at - inside[:, axis]
+        order = torch.full((n,), -1)
+        order[shared] = spot[shared].unique(return_inverse=True)[1]
+        here = torch.cat([inside, 4.0 * size * order[shared, None]], 1)
+        there = torch.cat([mirrored, 4.0 * size * order[partner[shared], None]], 1)
+        distance, found = cKDTree(here.numpy()).query(there.numpy(), 2)
+        unsure = torch.from_numpy(distance[:, 1] - distance[:, 0]) <= near
+        unsure |= order[partner[shared]] < 0
+        partner = partner.clone()
+        partner[shared] = shared[torch.from_numpy(found[:, 0])]
+        unsure |= partner[partner[shared]] != shared
+        if bool(unsure.any()):
+            where = tuple(place.x[shared[unsure.nonzero()[0, 0]]].tolist())
+            raise ArgumentError(
+                f"the sites at {where} lie in one place, and the cells around them do not tell which is the image of "
+                f"which about {self.axis} = {self.at:g}"
+            )
+        return partner
 
 
 def _signs(place: Place, axis: int) -> Tensor:
