@@ -14,6 +14,7 @@ from torch_sla import (
     Parameter,
     PoissonProblem,
     RectangleMesh,
+    Solver,
     Table,
     load_problem,
 )
@@ -47,6 +48,25 @@ def test_a_table_of_place_in_a_map_and_its_parameter() -> None:
     assert problem.check_gradients(a=0.91, output="i").passed
     same = problem.updated(diffusivity="1 + 2*min(a*x, 1 - a*x)")
     torch.testing.assert_close(problem.solve().u, same.solve().u, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("at", "values"),
+    [([1.0, 1.0 + 1e-9, 2.0], [1.0, 2.0, 3.0]), ([0.0, 1.0 - 1e-9, 1.0], [2.0, 1.0, 3.0])],
+    ids=["first", "last"],
+)
+def test_a_jump_at_an_end_of_a_table_in_single_precision(at, values) -> None:
+    problem = PoissonProblem(
+        mesh=IntervalMesh(cells=2),
+        diffusivity=Table(of="a", at=at, values=values),
+        parameters=[Parameter("a")],
+        source=1.0,
+        boundary=[Dirichlet("left", 0.0)],
+        solver=Solver(dtype="float32"),
+    )
+    a = torch.tensor([0.5, 0.9, 1.0, 1.5])
+    u = problem.solve(a=a).u[:, -1]
+    torch.testing.assert_close(0.5 / u, torch.tensor(np.interp(a, at, values)).float())
 
 
 def test_grids_and_images(tmp_path) -> None:

@@ -26,14 +26,16 @@ def tabulated(table: Table, x: Tensor) -> Tensor:
     >>> tabulated(law, torch.tensor([-1.0, 0.5, 2.0, 9.0])).tolist()
     [1.0, 1.5, 1.0, 0.0]
     """
-    at = torch.tensor(table.at, dtype=x.dtype, device=x.device)
-    values = torch.tensor(table.values, dtype=x.dtype, device=x.device)
+    # In double precision: points of a jump, which are close to each other, may be one in another.
+    at, values = (
+        torch.tensor(row, dtype=torch.float64, device=x.device) for row in (table.at, table.values)
+    )
     slopes = values.diff() / at.diff()
-    inside = x.clamp(table.at[0], table.at[-1])
+    inside = x.to(torch.promote_types(x.dtype, at.dtype)).clamp(table.at[0], table.at[-1])
     left = (
         torch.searchsorted(at, inside.detach().contiguous(), right=True).clamp(1, len(at) - 1) - 1
     )
-    return values[left] + slopes[left] * (inside - at[left])
+    return (values[left] + slopes[left] * (inside - at[left])).to(x.dtype)
 
 
 def on_grid(grid: Grid, values: Tensor, x: Tensor, path: str) -> Tensor:
