@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import weakref
 
 import numpy as np
@@ -19,6 +21,7 @@ from torch_sla import (
     Reaction,
     RectangleMesh,
     Solution,
+    TransientProblem,
 )
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.lowering import model
@@ -138,3 +141,37 @@ def test_outputs_of_any_name_are_in_the_arrays(tmp_path, name: str) -> None:
     with np.load(tmp_path / "all.npz") as found:
         assert np.array_equal(found[name], solution[name].numpy())
         assert np.array_equal(found["u"], solution.u.numpy())
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_solution_can_be_copied_and_pickled(moved: bool) -> None:
+    mesh = RectangleMesh(cells=(5, 4))
+    points = solved(mesh).points * 1.5 if moved else None
+    there = torch.tensor([[0.31, 0.47], [0.9, 0.2]], dtype=torch.float64)
+    problem = PoissonProblem(
+        mesh=mesh,
+        source="1 + x",
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Probe("u_there", at=[(0.31, 0.47)])],
+    )
+    solution = problem.solve(points=points)
+    expected = solution.evaluate("grad(u)", there)
+    for other in (pickle.loads(pickle.dumps(solution)), copy.deepcopy(solution)):
+        assert torch.equal(other["u_there"], solution["u_there"])
+        assert torch.equal(other.evaluate("grad(u)", there), expected)
+
+
+@pytest.mark.parametrize("scheme", ["backward_euler", "bdf2"])
+def test_a_solution_in_time_can_be_copied_and_pickled(scheme: str) -> None:
+    problem = PoissonProblem(
+        mesh=RectangleMesh(cells=(5, 4)),
+        source="t*x",
+        boundary=[Dirichlet("left", "sin(t)")],
+        outputs=[Reaction("heat", "left")],
+    )
+    solution = TransientProblem(of=problem, scheme=scheme, end=0.3, steps=3).solve()
+    there = torch.tensor([[0.31, 0.47]], dtype=torch.float64)
+    expected = solution.evaluate("u + t", there)
+    for other in (pickle.loads(pickle.dumps(solution)), copy.deepcopy(solution)):
+        assert torch.equal(other["heat"], solution["heat"])
+        assert torch.equal(other.evaluate("u + t", there), expected)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING
+from weakref import ref
 
 import torch
 
@@ -35,8 +35,24 @@ class Now:
 
     def __init__(self, grid: TimeGrid, t: float) -> None:
         # The grid keeps this, and would be kept by it.
-        self._grid: TimeGrid = weakref.proxy(grid)
+        self._of = ref(grid)
         self._t, self._recorded = t, torch.is_grad_enabled()
+
+    @property
+    def _grid(self) -> TimeGrid:
+        found = self._of()
+        if found is None:
+            raise ReferenceError("the march of this time is gone")
+        return found
+
+    def __getstate__(self) -> tuple[TimeGrid, float, bool]:
+        """Return what is copied and pickled; the rest is made again when it is asked for."""
+        return self._grid, self._t, self._recorded
+
+    def __setstate__(self, state: tuple[TimeGrid, float, bool]) -> None:
+        """Take up what `__getstate__` gave."""
+        grid, self._t, self._recorded = state
+        self._of = ref(grid)
 
     @cached_property
     def scene(self) -> Scene:

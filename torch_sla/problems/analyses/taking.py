@@ -43,20 +43,15 @@ class Taking:
         self, scheme: Scheme, grid: TimeGrid, t: float, state: State, *, known: bool
     ) -> Taken:
         """Return the scene at a time, solved; supports bear inertia and damping, where they are known."""
-
-        def inertia() -> Tensor:
-            push = grid.mass(scheme.rate(state))
-            drag = None if self._first_order else grid.damping(state[1])
-            return push if drag is None else push + drag
-
         now, moves = grid.now(t), known or not self._first_order
-        kinetic = None if self._first_order else partial(_kinetic, grid, state[1])
+        speed = None if self._first_order else state[1]
+        kinetic = None if speed is None else partial(_kinetic, grid, speed)
         return Taken(
             grid.model,
             now.scene,
             now.operator,
             state[0],
-            inertia if moves else None,
+            partial(_inertia, grid, scheme.rate(state), speed) if moves else None,
             kinetic=kinetic,
         )
 
@@ -111,6 +106,13 @@ class Taking:
             if bool(crossed(row, event.level, event.direction).any(0).all()):
                 return True
         return False
+
+
+def _inertia(grid: TimeGrid, rate: Tensor, speed: Tensor | None) -> Tensor:
+    """Return what inertia and damping bear ``[*batch, n]``."""
+    push = grid.mass(rate)
+    drag = None if speed is None else grid.damping(speed)
+    return push if drag is None else push + drag
 
 
 def _kinetic(grid: TimeGrid, v: Tensor) -> Tensor:

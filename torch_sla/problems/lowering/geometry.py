@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import proxy
+from weakref import ref
 
 import numpy as np
 import torch
@@ -57,11 +57,32 @@ class Geometry:
 
     def __init__(self, model: Model, points: Tensor, *, moved: bool) -> None:
         # A model holds the geometry that is declared, and a scene the model besides the one that moves.
-        self.model: Model = proxy(model)
+        self._model = ref(model)
         self.points, self.moved = points, moved
+        self._forget()
+
+    def _forget(self) -> None:
         self._bases: dict[tuple[str, bytes | None], CellBasis | FacetBasis] = {}
         self._located: dict[tuple[bytes, int], Interpolation] = {}
         self._levels: dict[tuple[int, int], tuple[Basis, Levels | None]] = {}
+
+    @property
+    def model(self) -> Model:
+        """Whose mesh and element."""
+        found = self._model()
+        if found is None:
+            raise ReferenceError("the model of this geometry is gone")
+        return found
+
+    def __getstate__(self) -> tuple[Model, Tensor, bool]:
+        """Return what is copied and pickled; what was made is made again, with the numbers that objects have then."""
+        return self.model, self.points, self.moved
+
+    def __setstate__(self, state: tuple[Model, Tensor, bool]) -> None:
+        """Take up what `__getstate__` gave."""
+        model, self.points, self.moved = state
+        self._model = ref(model)
+        self._forget()
 
     @property
     def cells(self) -> CellBasis:

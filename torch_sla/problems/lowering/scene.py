@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,9 +63,9 @@ class Scene:
     """What ``t`` is, where there is a time."""
 
     factor: float = 1.0
-    replaced: Mapping[Any, Expression] = MappingProxyType({})
+    replaced: Mapping[Any, Expression] = FrozenMap()
     """Expressions that stand in the place of laws, and may use the numbers that are `known`."""
-    known: Mapping[str, Tensor] = MappingProxyType({})
+    known: Mapping[str, Tensor] = FrozenMap()
 
     def __init__(self, model: Model, given: Given, geometry: Geometry) -> None:
         self.model, self.given, self.geometry = model, given, geometry
