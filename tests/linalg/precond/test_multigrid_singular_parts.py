@@ -5,7 +5,9 @@ Such a part comes down to one row, whose entries are nothing but rounding, long 
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
 from tests.helpers.grids import split
@@ -109,4 +111,35 @@ def test_regions_that_come_loose(kind) -> None:
         hierarchy = Hierarchy(pattern, down, AMG(method=kind))
     hierarchy.update(values)
     found = hierarchy.cg(values, torch.from_numpy(b)[:, None], x0=None, options=OPTIONS)
+    assert left(A, found.x, b) <= 1e-8
+
+
+@pytest.mark.parametrize("share", [1e-3, 1e-4, 1e-7])
+@pytest.mark.parametrize("kind", ["smoothed_aggregation", "classical", "over tensors"])
+def test_regions_that_are_hardly_held(kind, share) -> None:
+    """What is small and no rounding stays as it is."""
+    A, _, _, _ = regions(PARTS["many small"])
+    held = np.random.default_rng(0).uniform(0.1, 1.0, A.shape[0])
+    A = sp.csr_array(A + share * sp.diags_array(held))
+    b = np.random.default_rng(5).standard_normal((A.shape[0], 1))
+    pattern, values = split(A)
+    if kind == "over tensors":
+        hierarchy = DeviceAggregation(pattern, values, AMG(), None)
+    else:
+        hierarchy = Hierarchy(pattern, values, AMG(method=kind))
+    found = hierarchy.cg(values, torch.from_numpy(b), x0=None, options=OPTIONS)
+    assert found.iterations <= 20
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (3, 3)])
+def test_regions_with_little_stiffness_over_tensors(shape) -> None:
+    """Weak springs, as many as regions: what they are is not hidden by what is done for parts without any."""
+    A, b, nodes, _ = regions([(60, 60, 1.0)] + [(*shape, 1.0)] * 200)
+    springs = np.repeat(10 ** np.linspace(-5.5, -3.5, 201), [3600] + [shape[0] * shape[1]] * 200)
+    A = sp.csr_array(A + sp.diags_array(springs[nodes]))
+    A.sort_indices()
+    pattern, values = split(A)
+    hierarchy = DeviceAggregation(pattern, values, AMG(dtype="float32"), None)
+    found = hierarchy.cg(values, torch.from_numpy(b)[:, None], x0=None, options=OPTIONS)
+    assert found.iterations <= 12
     assert left(A, found.x, b) <= 1e-8

@@ -194,40 +194,11 @@ ProductMap product_map(const BlockMatrix<V, I>& A, const BlockMatrix<V, I>& P, B
   return out;
 }
 
-template <class V>
-constexpr double kLift = sizeof(V) == 4 ? 1e-4 : 1e-8;
-
-// A part of the matrix that is singular by itself comes down to rows of C that are coupled to no others, `alone`, and
-// hold rounding, or what the transfers miss of its null space. They are lifted by a share of what they were summed
-// from: their inverse stays bounded. `diagonal`: the slots of A's.
-template <class V, class I>
-void lift(const BlockMatrix<V, I>& A, const Buffer<I>& diagonal, const BlockMatrix<V, I>& P, BlockMatrix<V, I>& C,
-          const std::vector<I>& alone) {
-  if (alone.empty()) return;
-  const int b = A.br, k = P.bc;
-  const std::int64_t bb = std::int64_t(b) * b, bk = std::int64_t(b) * k, kk = std::int64_t(k) * k;
-  std::vector<I> place(C.rows, -1);
-  for (std::size_t m = 0; m < alone.size(); ++m) place[alone[m]] = static_cast<I>(m);
-  std::vector<double> terms(alone.size() * k, 0.0);
-  for (I i = 0; i < A.rows; ++i)
-    for (I u = P.ptr[i]; u < P.ptr[i + 1]; ++u) {
-      const I m = place[P.col[u]];
-      if (m < 0 || diagonal[i] < 0) continue;
-      for (std::int64_t e = 0; e < bk; ++e) {
-        const double p = P.val[u * bk + e];
-        terms[m * k + e % k] += p * p * A.val[diagonal[i] * bb + e / k * (b + 1)];
-      }
-    }
-  for (std::size_t m = 0; m < alone.size(); ++m)
-    for (int c = 0; c < k; ++c)
-      C.val[C.ptr[alone[m]] * kk + c * (k + 1)] += V(kLift<V> * terms[m * k + c]);
-}
-
 // The values of C = P^T A P. Each worker owns rows of C and takes the rows of A that reach them, in order:
-// sums do not depend on the number of threads. `diagonal`: the slots of the diagonal blocks of A.
+// sums do not depend on the number of threads. Returns the rows of C that are coupled to no others.
 template <int B, int K, class V, class I>
-void galerkin(const BlockMatrix<V, I>& A, const Buffer<I>& diagonal, const BlockMatrix<V, I>& P, BlockMatrix<V, I>& C,
-              const ProductMap& map, int threads) {
+std::vector<I> galerkin(const BlockMatrix<V, I>& A, const BlockMatrix<V, I>& P, BlockMatrix<V, I>& C,
+                        const ProductMap& map, int threads) {
   const int b = B ? B : A.br, k = K ? K : P.bc;
   const std::int64_t bb = std::int64_t(b) * b, bk = std::int64_t(b) * k, kk = std::int64_t(k) * k;
   threads = threads_for(A.nnz() * bk, threads);
@@ -278,7 +249,7 @@ void galerkin(const BlockMatrix<V, I>& A, const Buffer<I>& diagonal, const Block
     });
   }, map.places);
   for (std::size_t w = 1; w < alone.size(); ++w) alone[0].insert(alone[0].end(), alone[w].begin(), alone[w].end());
-  lift(A, diagonal, P, C, alone[0]);
+  return alone[0];
 }
 
 }  // namespace torch_sla::multigrid

@@ -6,6 +6,7 @@
 #include "classical.hpp"
 #include "coarse.hpp"
 #include "galerkin.hpp"
+#include "lost.hpp"
 #include "scale.hpp"
 #include "smoothers.hpp"
 #include "transfer.hpp"
@@ -176,7 +177,7 @@ void prepare_coarsest(Hierarchy<V, I>& h) {
 }
 
 template <class V, class I>
-void level_transfer(Level<V, I>& l, BlockMatrix<V, I>& C, const Options& o, int threads) {
+void level_transfer(Level<V, I>& l, BlockMatrix<V, I>& C, const Options& o, int level, int threads) {
   with_blocks(l.A.br, l.P.bc, [&](auto B, auto K) {
     constexpr int b = decltype(B)::value, k = decltype(K)::value;
     // A transfer that was given by hand has no aggregates and keeps its values.
@@ -188,7 +189,8 @@ void level_transfer(Level<V, I>& l, BlockMatrix<V, I>& C, const Options& o, int 
         prolongation_values<b, k>(l.A, l.how->links, l.how->group, l.how->T, o.damping, l.radius, l.P, threads);
     }
     if (!C.ptr) l.how->product = product_map(l.A, l.P, C, threads);
-    galerkin<b, k>(l.A, l.how->links.diagonal, l.P, C, l.how->product, threads);
+    const auto alone = galerkin<b, k>(l.A, l.P, C, l.how->product, threads);
+    lift_lost(l.A, l.how->links.diagonal, l.P, l.how->group, l.how->T, C, alone, level);
   });
 }
 
@@ -262,7 +264,7 @@ void build_on(Hierarchy<V, I>& h, const NearNullspace<V>* nullspace, int threads
     l.P = o.classical ? classical_pattern(l.A, how.links, how.group, count)
                       : prolongation_pattern(l.A, how.links, how.group, count, nullspace->columns, threads);
     Level<V, I> next;
-    level_transfer(l, next.A, h.options, threads);
+    level_transfer(l, next.A, h.options, static_cast<int>(h.levels.size()) - 1, threads);
     nullspace = &how.coarse;
     h.levels.push_back(std::move(next));
   }
@@ -289,7 +291,7 @@ void build_from(Hierarchy<V, I>& h, std::vector<BlockMatrix<V, I>> transfers, in
     l.P = std::move(P);
     prepare_level(l, h.options, false, threads);
     Level<V, I> next;
-    level_transfer(l, next.A, h.options, threads);
+    level_transfer(l, next.A, h.options, static_cast<int>(h.levels.size()) - 1, threads);
     h.levels.push_back(std::move(next));
   }
   auto& last = h.levels.back();
@@ -354,7 +356,7 @@ void refresh(Hierarchy<V, I>& h, int threads, bool check = false) {
       if (!known) return build_again(h, i, std::move(again), threads, count);
     }
     prepare_level(l, o, found, threads);
-    if (!last) level_transfer(l, h.levels[i + 1].A, o, threads);
+    if (!last) level_transfer(l, h.levels[i + 1].A, o, static_cast<int>(i), threads);
   }
   if (!h.coarse_inverse.empty()) prepare_coarsest(h);
 }

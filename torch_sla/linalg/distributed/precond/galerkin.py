@@ -12,14 +12,14 @@ from torch_sla.linalg.distributed.rows import BorrowedRows
 from torch_sla.linalg.distributed.sharding import Product, Sharding
 from torch_sla.linalg.kernels.sparse import expand_rows
 from torch_sla.linalg.kernels.spgemm import product_pattern, spgemm_masked
-from torch_sla.linalg.precond.multigrid.device.blocks import LIFT
+from torch_sla.linalg.precond.multigrid.device.lost import LIFT, lost_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch_sla.linalg.distributed.pieces import Moved
 
-__all__ = ["Galerkin", "galerkin", "lifted"]
+__all__ = ["Galerkin", "galerkin", "without_lost"]
 
 # Rows of a coarse matrix that are worked on at a time, at least, and pieces at most.
 _ROWS, _PIECES = 1 << 14, 64
@@ -30,28 +30,29 @@ def galerkin(A: Sharding, values: Tensor, P: Sharding, transfer: Tensor) -> tupl
     return Galerkin(A, P)(values, transfer)
 
 
-def lifted(
-    C: Sharding, entries: Tensor, edge: int, P: Sharding, transfer: Tensor, diagonal: Tensor
+def without_lost(
+    C: Sharding, entries: Tensor, P: Sharding, transfer: Tensor, diagonal: Tensor, level: int
 ) -> Tensor:
-    """Lift nodes of ``C = Pᴴ A P`` that are coupled to no others, as `blocks.lifted` does for matrices in one part.
+    """Lift rows of ``C = Pᴴ A P`` that hold nothing but rounding, see `multigrid.device.lost`; of one value each.
 
     Parameters
     ----------
     C, entries
         Positions and slot values.
-    edge
-        Unknowns of a node of ``C``.
     P, transfer
         Of the transfer.
     diagonal
         That of ``A`` ``[n_held]``.
+    level
+        Of ``A``, from 0.
     """
-    row, col = expand_rows(C.pattern.crow), C.pattern.ccol
-    node, other = (torch.div(i, edge, rounding_mode="floor") for i in (row, col))
-    alone = C.row_sums((node != other) * entries.abs()) == 0
+    row, dtype = expand_rows(C.pattern.crow), entries.dtype
+    own = row == C.pattern.ccol
+    alone = C.row_sums(entries.abs().masked_fill(own, 0.0)) == 0
     terms = Product(P, transfer.square()).adjoint(diagonal.unsqueeze(1)).squeeze(1)
-    lift = torch.where(alone, LIFT[entries.dtype] * terms, 0.0)
-    return entries + (row == col) * lift.index_select(0, row)
+    lost = alone & (C.diagonal(entries).abs() <= lost_share(dtype, level) * terms.abs())
+    lift = torch.where(lost, LIFT[dtype] * terms, 0.0)
+    return entries + own * lift.index_select(0, row)
 
 
 class Galerkin:

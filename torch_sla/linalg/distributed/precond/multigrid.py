@@ -13,7 +13,7 @@ from torch_sla.errors import ArgumentError, DTypeError
 from torch_sla.linalg.distributed.precond.aggregation import Coarser, coarsen
 from torch_sla.linalg.distributed.precond.chebyshev import Chebyshev
 from torch_sla.linalg.distributed.precond.coarse import GatheredInverse
-from torch_sla.linalg.distributed.precond.galerkin import lifted
+from torch_sla.linalg.distributed.precond.galerkin import without_lost
 from torch_sla.linalg.distributed.precond.kept_points import keep_points, spread_and_jumps
 from torch_sla.linalg.distributed.precond.lattice import LatticeHierarchy, power_scale
 from torch_sla.linalg.distributed.sharding import Product, Sharding
@@ -241,8 +241,10 @@ class Hierarchy:
             self._levels.append(_Level(smoother, Product(made.P, made.transfer)))
             if options.renewable and made.again is not None:
                 self._chosen.append(made.again)
-            a = lifted(made.A, made.values, made.edge, made.P, made.transfer, A.diagonal(a))
-            A, vectors, edge = made.A, made.vectors, made.edge
+            coarse = made.values
+            if made.edge == 1:
+                coarse = without_lost(made.A, coarse, made.P, made.transfer, A.diagonal(a), at)
+            A, a, vectors, edge = made.A, coarse, made.vectors, made.edge
             self.sizes.append(A.rows.n)
         if A.rows.n <= max(coarse_size, 2000):
             gathered = GatheredInverse(A, a)

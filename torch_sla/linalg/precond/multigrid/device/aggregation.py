@@ -26,13 +26,13 @@ from torch_sla.linalg.precond.multigrid.device.blocks import (
     flatten,
     full_rows,
     grouped,
-    lifted,
     multiply,
     transpose,
 )
 from torch_sla.linalg.precond.multigrid.device.cg import KEPT, ConjugateGradients
 from torch_sla.linalg.precond.multigrid.device.coarse import coarse_inverse
 from torch_sla.linalg.precond.multigrid.device.cycle import Cycle, Stage, visited_twice
+from torch_sla.linalg.precond.multigrid.device.lost import without_lost
 from torch_sla.linalg.precond.multigrid.device.recorded import Recorded
 from torch_sla.linalg.precond.multigrid.device.smoothers import Smoother, make_smoother
 from torch_sla.linalg.precond.multigrid.device.strength import couplings, own_sizes, strong_graph
@@ -199,10 +199,11 @@ class DeviceAggregation(DeviceHierarchy):
                 kept = _Kept(found.keep, group.to(A.ccol.dtype), count)
             T, vectors = tentative(vectors, kept.group, kept.count, edge, A.values)
             P = multiply(smoothing, T, kept.P) if damping else T
-            del S, T, smoothing, found
+            del S, smoothing, found
             R = transpose(P)
             coarse = multiply(R, multiply(A, P), kept.coarse)
-            coarse = lifted(coarse, R, A, self.dtype)
+            coarse = without_lost(coarse, R, A, T, level, self.dtype)
+            del T
             if not refresh:
                 self._kept.append(replace(kept, P=P.where, coarse=coarse.where))
             transfers = flatten(P, self.dtype), flatten(R, self.dtype)

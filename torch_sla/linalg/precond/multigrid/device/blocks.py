@@ -8,12 +8,12 @@ in the order of the left factor, hence the same bits every time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
-from torch_sla.linalg.kernels.rows import Rows, row_sums
+from torch_sla.linalg.kernels.rows import Rows
 from torch_sla.linalg.kernels.sparse import diagonal_slots, expand_rows, transpose_csr
 from torch_sla.linalg.kernels.spgemm import product_positions, spgemm_masked
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "LIFT",
     "BlockRows",
     "Positions",
     "dense",
@@ -29,14 +28,11 @@ __all__ = [
     "flatten",
     "full_rows",
     "grouped",
-    "lifted",
     "multiply",
     "transpose",
 ]
 
 
-# Share of what the diagonal of a row that is coupled to no other was summed from, which is added to it.
-LIFT = {torch.float32: 1e-4, torch.float64: 1e-8}
 _INT32_MAX = 2**31 - 1
 
 Positions = tuple["Tensor", "Tensor", "int | None"]
@@ -153,29 +149,6 @@ def diagonal_blocks(A: BlockRows) -> Tensor:
         return A.values.new_zeros(A.n_rows, *A.values.shape[1:])
     own = A.values[slots.clamp(min=0).long()]
     return torch.where((slots >= 0)[:, None, None], own, 0.0)
-
-
-def lifted(C: BlockRows, R: BlockRows, A: BlockRows, dtype: torch.dtype) -> BlockRows:
-    """Lift rows of ``C = R A Rᵀ`` that are coupled to no others by a share of what they were summed from.
-
-    A part of the matrix that is singular by itself comes down to such rows, which hold rounding or what the transfers
-    miss of its null space: their inverse stays bounded in `dtype`, that of the levels. In blocks there are ones for
-    vectors that are dependent on an aggregate.
-    """
-    D, size = diagonal_blocks(C), C.values.flatten(1).abs().sum(1)
-    alone = row_sums(C.crow, size, C.longest) == D.flatten(1).abs().sum(1)
-    d = D.diagonal(dim1=1, dim2=2)
-    zero = d == 0 if d.shape[1] > 1 else torch.zeros_like(d, dtype=torch.bool)
-    if not bool((alone | zero.any(1)).any()):
-        return C
-    terms = R.values.square()
-    terms *= diagonal_blocks(A).diagonal(dim1=1, dim2=2).index_select(0, R.ccol).unsqueeze(1)
-    lift = LIFT[dtype] * row_sums(R.crow, terms.sum(2), R.longest)
-    lift = torch.where(zero, 1.0, torch.where(alone.unsqueeze(1), lift, 0.0))
-    row, values = expand_rows(C.crow, C.ccol.numel()), C.values.clone()
-    on = (row == C.ccol).unsqueeze(1)
-    values.diagonal(dim1=1, dim2=2).add_(torch.where(on, lift.index_select(0, row), 0.0))
-    return replace(C, values=values)
 
 
 def full_rows(matrix: Tensor) -> Rows:

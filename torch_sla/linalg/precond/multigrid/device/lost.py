@@ -1,0 +1,96 @@
+"""Rows of a coarse matrix that hold nothing but rounding.
+
+A part of the matrix that is singular by itself, and coupled to nothing else, comes down to one such row long before the
+largest part is small. Its inverse would be as large as rounding is small. The compiled hierarchies have the same rule
+(``csrc/include/torch_sla/multigrid/lost.hpp``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from torch_sla.linalg.kernels.rows import row_sums
+from torch_sla.linalg.kernels.sparse import expand_rows
+from torch_sla.linalg.precond.multigrid.device.blocks import (
+    BlockRows,
+    diagonal_blocks,
+    multiply,
+    transpose,
+)
+
+__all__ = ["LIFT", "lost_share", "without_lost"]
+
+# By what share of its terms the diagonal of such a row is lifted, by the precision in which levels are applied.
+LIFT = {torch.float32: 1e-4, torch.float64: 1e-8}
+
+
+def lost_share(dtype: torch.dtype, level: int) -> float:
+    """Return the share of its terms below which an energy is rounding.
+
+    What a level rounds is the larger beside the numbers of the next, which cancel more.
+
+    Parameters
+    ----------
+    dtype
+        In which the matrix was multiplied.
+    level
+        Of the finer matrix, from 0.
+    """
+    return 16.0 * torch.finfo(dtype).eps * 4.0**level
+
+
+def without_lost(
+    C: BlockRows, R: BlockRows, A: BlockRows, T: BlockRows, level: int, dtype: torch.dtype
+) -> BlockRows:
+    """Lift rows of ``C = R A Rᵀ`` that are lost, and put ones where a vector was dependent on an aggregate.
+
+    Of one value, the diagonal itself says what is lost. Smoothed transfers bring rigid bodies down to a few digits
+    only: of vectors, the near-nullspace on the aggregate says it, ``Tᵀ A T``, which has a null space where the part
+    moves freely, or turns about a hinge.
+
+    Parameters
+    ----------
+    C, R, A
+        Coarse matrix, restriction, and finer matrix.
+    T
+        Tentative prolongation.
+    level
+        Of ``A``, from 0.
+    dtype
+        In which levels are applied.
+    """
+    D, size = diagonal_blocks(C), C.values.flatten(1).abs().sum(1)
+    alone = row_sums(C.crow, size, C.longest) == D.flatten(1).abs().sum(1)
+    d = D.diagonal(dim1=1, dim2=2)
+    vectors = d.shape[1] > 1
+    zero = d == 0 if vectors else torch.zeros_like(d, dtype=torch.bool)
+    if not bool((alone | zero.any(1)).any()):
+        return C
+    terms, share = _terms(R, A), lost_share(d.dtype, level)
+    lost = (_singular(A, T, share) if vectors else d.abs() <= share * terms.abs()) & alone[:, None]
+    lift = torch.where(zero, 1.0, torch.where(lost, LIFT[dtype] * terms, 0.0))
+    row, values = expand_rows(C.crow, C.ccol.numel()), C.values.clone()
+    on = (row == C.ccol).unsqueeze(1)
+    values.diagonal(dim1=1, dim2=2).add_(torch.where(on, lift.index_select(0, row), 0.0))
+    return replace(C, values=values)
+
+
+def _singular(A: BlockRows, T: BlockRows, share: float) -> Tensor:
+    """Whether the near-nullspace has combinations of no energy on an aggregate ``[n, 1]``."""
+    turned = transpose(T)
+    energy = diagonal_blocks(multiply(turned, multiply(A, T)))
+    size = _terms(turned, A).abs().sqrt()
+    size = size.unsqueeze(1) * size.unsqueeze(2)
+    eye = torch.eye(size.shape[1], dtype=size.dtype, device=size.device)
+    scaled = torch.where(size > 0, energy / torch.where(size > 0, size, 1.0), eye)
+    return torch.linalg.eigvalsh((scaled + scaled.mT) / 2).abs().amin(1, keepdim=True) <= share
+
+
+def _terms(R: BlockRows, A: BlockRows) -> Tensor:
+    """Return what the diagonal of ``R A Rᵀ`` is summed from of that of ``A``, ``[n, k]``."""
+    terms = R.values.square()
+    terms *= diagonal_blocks(A).diagonal(dim1=1, dim2=2).index_select(0, R.ccol).unsqueeze(1)
+    return row_sums(R.crow, terms.sum(2), R.longest)
