@@ -197,6 +197,14 @@ def test_a_given_permutation_is_kept() -> None:
     assert worst.ordering == "given"
 
 
+@pytest.mark.parametrize("far", [2**32 + 1, 2**32, -(2**32) + 1, 2**31])
+def test_a_permutation_of_large_numbers_is_none(far: int) -> None:
+    order = torch.arange(3)
+    order[1] = far
+    with pytest.raises(ArgumentError, match=f"not a permutation: {far} is out of range"):
+        cholesky.analyze(*csr(arrow(3))[:2], ordering=order)
+
+
 @pytest.mark.parametrize("cells", [(60, 60), (15, 15, 15)])
 def test_dissection_against_metis(cells: tuple[int, ...]) -> None:
     pymetis = pytest.importorskip("pymetis")

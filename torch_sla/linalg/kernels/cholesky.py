@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import log2
 from typing import Any, Literal, cast, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -180,7 +181,11 @@ def analyze(
 
     try:
         if isinstance(ordering, Tensor):
-            return count(plain(ordering, torch.int32).numpy(), "given")
+            given = plain(ordering).numpy()
+            order = given.astype(np.int32, copy=False)
+            if (far := given[order != given]).size:
+                raise ArgumentError(f"not a permutation: {far[0]} is out of range or appears twice")
+            return count(order, "given")
         if ordering not in get_args(Ordering):
             raise ArgumentError(
                 f"`ordering` must be one of {', '.join(get_args(Ordering))} or a permutation, got {ordering!r}"
