@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from tests.helpers.devices import ON_CUDA
 from torch_sla import (
     Adaptive,
     Dirichlet,
@@ -91,6 +92,24 @@ def test_a_sweep_goes_on_after_an_interrupt(tmp_path, at: int) -> None:
     same(whole, found)
     assert found.table == whole.table
     assert found.info.result is whole.info.result
+
+
+@pytest.mark.usefixtures("by_twos")
+@pytest.mark.parametrize("device", ["cpu", ON_CUDA])
+@pytest.mark.parametrize("at", [4, 9])
+def test_a_sweep_that_goes_on_returns_to_where_it_was_given(tmp_path, at: int, device: str) -> None:
+    T = torch.tensor(60.0, device=device)
+
+    def stop(progress: object) -> None:
+        if progress.done == at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cases().solve(folder=tmp_path / "run", T=T, progress=stop)
+    found = cases().solve(resume=tmp_path / "run", T=T)
+    every = [*found.fields.values(), *found.outputs.values()]
+    assert {value.device.type for value in every} == {device}
+    same(cases().solve(folder=tmp_path / "whole", T=T), found)
 
 
 @pytest.mark.usefixtures("by_twos")

@@ -14,6 +14,7 @@ from torch_sla.errors import ArgumentError, SolveError
 from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.analyses.parts import Parts
 from torch_sla.problems.analyses.table import completed, fields_of, numbers, write_table
+from torch_sla.problems.lowering.parameters import home_of
 from torch_sla.problems.results import Drawn, Named
 from torch_sla.problems.specs.of import times_in
 
@@ -61,11 +62,14 @@ class Sweep(Analysis):
         if watch is None or not watch.keeps:
             solution = part(0, count)
             return SweepSolution(self, Parts.of(solution, count), solution)
-        return SweepSolution(self, self._kept(part, count, watch))
+        home = home_of((*values.values(), points))
+        return SweepSolution(self, self._kept(part, count, watch, home))
 
-    def _kept(self, part: Callable[[int, int], Any], count: int, watch: Watching) -> Parts:
+    def _kept(
+        self, part: Callable[[int, int], Any], count: int, watch: Watching, home: torch.device
+    ) -> Parts:
         """Solve part after part; each is on disk when the next begins, if it took its time."""
-        found = watch.begin()
+        found = watch.begin(home)
         width, done = self._width, 0
         parts: Parts | None = None
         if found is not None:

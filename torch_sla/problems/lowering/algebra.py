@@ -106,8 +106,7 @@ class Algebra(ABC):
         )
         found.update(vectors)
         for value in values.values():
-            if isinstance(value, Tensor | SparseTensor) and value.device.type != "cpu":
-                found.home = value.device
+            found.came_from(value)
         return found, matrices
 
     def _free(self) -> set[str]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_sla.errors import ArgumentError, DTypeError, GradientError
+from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.checks import require
 from torch_sla.linalg.factor_cache import memory_share
 from torch_sla.linalg.kernels.detection import all_finite
@@ -22,7 +23,7 @@ from torch_sla.problems.specs.value import ArrayFile, Parameter, check_of_places
 from torch_sla.problems.specs.written import Formula
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 __all__ = [
     "Given",
@@ -30,6 +31,7 @@ __all__ = [
     "bound",
     "check_default",
     "check_names",
+    "home_of",
     "law_tensors",
     "must_enter",
     "refuse_broken",
@@ -67,7 +69,7 @@ class Given(dict[str, Tensor]):
         """Let results return to where something given lies: a tensor, or the weights of a module; else to the CPU."""
         held = value.parameters() if isinstance(value, nn.Module) else (value,)
         for tensor in held:
-            if isinstance(tensor, Tensor) and tensor.device.type != "cpu":
+            if isinstance(tensor, Tensor | SparseTensor) and tensor.device.type != "cpu":
                 self.home = tensor.device
 
     def changed(self, values: Mapping[str, Tensor]) -> Given:
@@ -76,6 +78,14 @@ class Given(dict[str, Tensor]):
         other.home, other.laws = self.home, self.laws
         other.update({**self, **values})
         return other
+
+
+def home_of(values: Iterable[object]) -> torch.device:
+    """Return the device that results return to where all this is given."""
+    given = Given()
+    for value in values:
+        given.came_from(value)
+    return given.home
 
 
 class _Bound:
