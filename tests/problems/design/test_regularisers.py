@@ -155,3 +155,10 @@ def test_aggregates_do_not_overflow_and_scale():
     assert torch.allclose(ks_mean(small.expand(3, 7), 9.0), ks_mean(small, 9.0))
     assert torch.allclose(p_mean(small.expand(3, 7), 9.0), p_mean(small, 9.0))
     assert p_norm(torch.zeros(3)) == 0
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0)])
+@pytest.mark.parametrize("name", AGGREGATES)
+def test_of_no_numbers_there_is_no_maximum(name, shape):
+    with pytest.raises(ArgumentError, match="no number"):
+        AGGREGATES[name](torch.empty(shape, dtype=torch.float64))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from torch_sla.errors import ArgumentError
 from torch_sla.problems.design.transforms.base import positive
 from torch_sla.problems.expression.functions import largest, root
 
@@ -38,6 +39,7 @@ def p_norm(values: Tensor, p: float = 8.0) -> Tensor:
     tensor(5.)
     """
     positive("p", p)
+    _refuse_none(values)
     size = values.abs()
     scale = largest(size, tuple(range(size.ndim)))
     return scale.reshape(()) * root((size / scale).pow(p).sum(), p)
@@ -73,6 +75,7 @@ def ks(values: Tensor, rho: float = 50.0, scale: float = 1.0) -> Tensor:
     """
     positive("rho", rho)
     positive("scale", scale)
+    _refuse_none(values)
     return torch.logsumexp((rho / scale) * values.flatten(), 0) * (scale / rho)
 
 
@@ -87,6 +90,13 @@ def ks_mean(values: Tensor, rho: float = 50.0, scale: float = 1.0) -> Tensor:
         As for `ks`.
     """
     return ks(values, rho, scale) - math.log(values.numel()) * (scale / rho)
+
+
+def _refuse_none(values: Tensor) -> None:
+    if not values.numel():
+        raise ArgumentError(
+            f"values has the shape {list(values.shape)}: there is no number, and no maximum of none"
+        )
 
 
 AGGREGATES: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
