@@ -24,7 +24,7 @@ from torch_sla import (
     StokesProblem,
     load_problem,
 )
-from torch_sla.errors import GradientError, SpecError
+from torch_sla.errors import ArgumentError, GradientError, SpecError
 from torch_sla.problems.lowering.mesh import build_mesh
 
 SIDES = ["left", "right", "bottom", "top"]
@@ -170,6 +170,8 @@ def test_files_hold_the_modes(tmp_path) -> None:
     s = load_problem(tmp_path / "drum.yaml").solve()
     assert float(s["first"]) == float(s.eigenvalues[0])
     s.save(tmp_path / "drum.vtu")
+    with pytest.raises(ArgumentError, match=r"'\.csv'; modes are saved as \.vtu"):
+        s.save(tmp_path / "drum.csv")
     import meshio
 
     found = meshio.read(tmp_path / "drum.vtu").point_data

@@ -333,9 +333,14 @@ class ModalSolution(Drawn, AlgebraSolution):
 
             save_series(self, path)
             return
-        if path.suffix not in (".vtu", ".vtk"):
+        if path.suffix in (".npz", ".json"):
             super().save(path)
             return
+        if path.suffix not in (".vtu", ".vtk"):
+            raise ArgumentError(
+                f"path ends in {path.suffix!r}; modes are saved as .vtu, .vtk (all in one file), .pvd, .xdmf (one by "
+                "one), .npz (arrays) or .json (numbers)"
+            )
         from torch_sla.assembly.mesh import write_mesh
         from torch_sla.problems.report.frames import real_parts
 
