@@ -346,3 +346,11 @@ def test_one_wrong_character_is_a_located_error_or_another_problem(tmp_path_fact
     except SpecError as caught:
         error = caught
     assert error is None or (error.file == str(path) and error.line is not None)
+
+
+def test_a_wrong_entry_of_a_list_is_one_fault() -> None:
+    with pytest.raises(SpecError) as found:
+        Probe("there", at=[["0.31", 0.47]])
+    assert str(found.value) == "at.0.0: should be a valid number; received '0.31' (str)"
+    with pytest.raises(SpecError, match="at least 1 item"):
+        Probe("there", at=[])

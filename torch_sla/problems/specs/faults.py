@@ -54,6 +54,8 @@ def spec_error(error: ValidationError, data: Any, document: Document | None = No
     for item in error.errors(include_url=False):
         path = _data_path(item["loc"], data)
         context: Mapping[str, Any] = item.get("ctx", {})
+        if item["type"] == "too_short" and len(item["input"]) >= context["min_length"]:
+            continue  # pydantic counts without the entries that it names as wrong
         inner = context.get("error")
         if isinstance(inner, SpecError):
             message = inner.message
