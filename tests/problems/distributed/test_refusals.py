@@ -188,6 +188,13 @@ def differing(group: Any, what: str) -> str:
             sla.distribute(changed, group=group)
         elif what == "values":
             sla.distribute(problem, group=group).solve({**values, "f": 1.0 + rank})
+        elif what == "gradients":
+            kappa = values["kappa"].detach().requires_grad_(rank == 1)
+            sla.distribute(problem, group=group).solve({**values, "kappa": kappa})
+        elif what == "start":
+            shared = sla.distribute(problem, group=group)
+            first = shared.solve(values).u
+            shared.solve(values, start=first if rank == 2 else None)
         else:
             kappa = values["kappa"].clone()
             # In the cells of some processes only.
@@ -204,6 +211,11 @@ def test_processes_that_differ_all_stop(ranks: Ranks) -> None:
         assert "RankError: the ranks disagree on the problem" in found
     for found in ranks.run(3, differing, "values"):
         assert "RankError: the ranks disagree on the parameter 'f'" in found
+    for found in ranks.run(3, differing, "gradients"):
+        assert "the parameter 'kappa': ranks 0, 2 have float64" in found
+        assert "requires grad); start" in found
+    for found in ranks.run(3, differing, "start"):
+        assert "disagree on start: ranks 0, 1 have nothing; rank 2 has something" in found
     for what, message in (
         ("negative", "diffusivity must be positive"),
         ("undefined", "'kappa' holds NaN"),

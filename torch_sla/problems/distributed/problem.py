@@ -261,6 +261,10 @@ class DistributedProblem:
                 "with: on several processes folder and resume are of transient and design problems"
             )
         told = progress if self.comm.rank == 0 else None
+        # What they are may differ: parts of a start, names of a folder on several machines.
+        given = {"start": start, "folder": folder, "resume": resume}
+        said = {name: "nothing" if x is None else "something" for name, x in given.items()}
+        self.comm.agree({**said, "throw": throw})
         with self._located():
             places, first = state("points", points), state("start", start)
             asked = Asked(places, first, info, throw, told, folder, resume)

@@ -320,7 +320,8 @@ def refuse_batch(what: str, batch: Sequence[int]) -> None:
 
 
 def described(tensor: Tensor) -> str:
-    """Return what tells two tensors apart: dtype, shape and a hash of the numbers."""
+    """Return what tells two tensors apart: dtype, shape, a hash of the numbers, and whether gradients are wanted."""
     data = np.ascontiguousarray(tensor.detach().cpu().resolve_conj().numpy())
     content = hashlib.blake2b(data.tobytes(), digest_size=8).hexdigest()
-    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)} (content {content})"
+    graph = ", requires grad" if tensor.requires_grad and torch.is_grad_enabled() else ""
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)} (content {content}{graph})"
