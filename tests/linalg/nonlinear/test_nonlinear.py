@@ -175,6 +175,32 @@ def test_a_wrong_jacobian_never_gives_a_wrong_gradient() -> None:
         u.sum().backward()
 
 
+@pytest.mark.parametrize("coarse", [{"atol": 1e-6}, {"rtol": 1e-3}, {"tol": 1e-3, "atol": 1e-6}])
+def test_steps_may_be_coarse_and_derivatives_are_not(coarse: dict[str, float]) -> None:
+    A, c = chain(), C.clone().requires_grad_()
+
+    def root(c: torch.Tensor) -> torch.Tensor:
+        return nonlinear_solve(
+            *(reaction, U0, A, c),
+            jacobian_fn=lambda u, A, c: A + SparseTensor.diag(3 * u**2),
+            linear={"method": "cg", **coarse},
+        )
+
+    u = root(c)
+    (g,) = torch.autograd.grad(1e-9 * u.sum(), c, create_graph=True)
+    (h,) = torch.autograd.grad(g.sum(), c)
+    u = u.detach()
+    J = A.to_dense() + torch.diag(3 * u**2)
+    e = torch.linalg.solve(J, torch.ones_like(u))
+    torch.testing.assert_close(g.detach(), 1e-9 * e, rtol=1e-8, atol=0)
+    second = -6e-9 * torch.linalg.solve(J, u * e**2)
+    torch.testing.assert_close(h, second, rtol=1e-7, atol=1e-16)
+    with forward_ad.dual_level():
+        at = forward_ad.make_dual(C, torch.full_like(C, 1e-9))
+        tangent = forward_ad.unpack_dual(root(at)).tangent
+    torch.testing.assert_close(tangent, 1e-9 * e, rtol=1e-8, atol=0)
+
+
 def test_a_jacobian_without_a_record_has_second_derivatives() -> None:
     c = torch.linspace(1, 2, N, dtype=torch.float64, requires_grad=True)
 

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
+from torch_sla.linalg.methods.outcome import asked_rtol, default_rtol
 
-__all__ = ["NonlinearInfo", "NonlinearOptions", "inside_step", "linear_options"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "NonlinearInfo",
+    "NonlinearOptions",
+    "inside_step",
+    "linear_options",
+    "options_of_derivatives",
+]
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,23 @@ def linear_options(linear: Any) -> tuple[tuple[str, Any], ...]:
             f"`linear` must be a mapping of options of SparseTensor.solve, such as {{'method': 'lu'}}, got {linear!r}"
         )
     return tuple(linear.items())
+
+
+def options_of_derivatives(
+    linear: tuple[tuple[str, Any], ...], dtype: torch.dtype
+) -> dict[str, Any]:
+    """Return options for derivatives, of those of steps: these may be coarse, and `atol` is for the size of residuals.
+
+    Examples
+    --------
+    >>> import torch
+    >>> options_of_derivatives((("method", "cg"), ("atol", 1e-4), ("tol", 1e-3)), torch.float64)
+    {'method': 'cg', 'rtol': 1e-10}
+    """
+    options, default = dict(linear), default_rtol(dtype)
+    options.pop("atol", None)
+    rtol = asked_rtol(options.pop("rtol", None), options.pop("tol", None))
+    return {**options, "rtol": min(rtol or default, default)}
 
 
 def inside_step(error: SolveError) -> str:

@@ -18,7 +18,11 @@ from torch_sla.linalg.nonlinear.jacobian import (
 )
 from torch_sla.linalg.nonlinear.loop import iterate
 from torch_sla.linalg.nonlinear.methods import make_method
-from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
+from torch_sla.linalg.nonlinear.options import (
+    NonlinearInfo,
+    NonlinearOptions,
+    options_of_derivatives,
+)
 from torch_sla.linalg.sparse.tensor import SparseTensor
 
 if TYPE_CHECKING:
@@ -237,7 +241,8 @@ class NonlinearProblem:
         J = self._jacobian_at(u, leaves)
         many = g.ndim > u.ndim
         rhs = g.reshape(len(g), -1).T if many else g.reshape(-1)
-        found: Tensor = J.T().solve(rhs, **dict(self._options.linear))
+        options = options_of_derivatives(self._options.linear, rhs.dtype)
+        found: Tensor = J.T().solve(rhs, **options)
         lam = (found.T if many else found).reshape(g.shape)
         pairs = zip(lam, g, strict=True) if many else [(lam, g)]
         if all(self._holds(u, leaves, *pair) for pair in pairs):
@@ -265,7 +270,8 @@ class NonlinearProblem:
             product = directional(self.residual(x, leaves), x)
         if self._sparse:
             J = self._jacobian_at(u, leaves)
-            du: Tensor = J.solve(b.reshape(-1), **dict(self._options.linear)).reshape(b.shape)
+            options = options_of_derivatives(self._options.linear, b.dtype)
+            du: Tensor = J.solve(b.reshape(-1), **options).reshape(b.shape)
             error = float(torch.linalg.vector_norm(product(du) - b))
             if error <= torch.finfo(b.dtype).eps ** 0.4 * float(torch.linalg.vector_norm(b)):
                 return du

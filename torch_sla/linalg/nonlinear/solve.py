@@ -74,7 +74,8 @@ def nonlinear_solve(
     line_search, damping, memory
         See `NonlinearOptions`.
     linear
-        Options of the linear solves, as for `SparseTensor.solve`.
+        Options of the linear solves, as for `SparseTensor.solve`; `atol` and a coarse `rtol` are for steps, not for
+        derivatives.
     info, throw
         As for `SparseTensor.solve`; the report is a `NonlinearInfo`.
 
