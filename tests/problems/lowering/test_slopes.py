@@ -99,6 +99,17 @@ def test_laws_of_the_solution_are_named_where_newton_cannot_begin(changes, what:
         plate(0.0, parameters=[], **changes).solve()
 
 
+@pytest.mark.parametrize("law", ["1/u", "sqrt(u)"], ids=["infinite", "not positive"])
+def test_a_law_without_a_meaning_where_newton_begins_asks_for_a_start(law: str) -> None:
+    problem = plate(1.0, parameters=[], diffusivity=law)
+    with pytest.raises(ArgumentError, match=r"diffusivity.*start="):
+        problem.solve()
+    assert problem.solve(start=torch.ones(len(problem.dof_points())).double()).info.converged
+    with pytest.raises(ArgumentError, match=r"diffusivity") as found:
+        plate(1.0, parameters=[], diffusivity="1/(x - x)", reaction="u").solve()
+    assert "start=" not in str(found.value)
+
+
 def test_a_law_that_breaks_elsewhere_is_not_blamed() -> None:
     problem = plate(0.0, parameters=[], diffusivity="1 + sqrt(u + 0.01)")
     assert problem.solve().info.converged

@@ -124,6 +124,12 @@ class Equation:
         """Evaluate ``F(û)``."""
         return self._residual(self._state(leaves), u)
 
+    def first(self, u: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
+        """Evaluate ``F(û)`` where an iteration begins."""
+        state = self._state(leaves)
+        state.scene.beginning = True
+        return self._residual(state, u)
+
     def _residual(self, state: _State, u_hat: Tensor) -> Tensor:
         model = self.model
         u = model.compiled.constraint.recover(u_hat, state.g)
@@ -367,7 +373,7 @@ def solve_nonlinear(
         u0 = model.compiled.constraint.restrict(start.detach().to(u0))
     with torch.no_grad():
         plain = tuple(leaf.detach() for leaf in leaves)
-        batch = equation.residual(u0, plain).shape[:-1]
+        batch = equation.first(u0, plain).shape[:-1]
     u0 = u0.expand(*np.broadcast_shapes(batch, u0.shape[:-1]), n)
     u_hat = implicit_solve(equation, u0, leaves)
     info, linear = equation.info, equation.linear

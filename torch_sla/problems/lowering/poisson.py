@@ -21,7 +21,7 @@ from torch_sla.problems.specs.value import ArrayFile, Parameter, leaves
 from torch_sla.problems.specs.written import Formula, FrozenMap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch_sla.problems.expression import Ranked
     from torch_sla.problems.lowering.motions import Holds
@@ -150,7 +150,7 @@ class Poisson(Model):
                 path="diffusivity",
             )
         if not scene.trial:
-            check_positive(kappa)
+            check_positive(kappa, lambda: scene.remedy(spec.diffusivity))
         time = None
         if velocity is not None and self._stabilized:
             scalar = kappa.tensor
@@ -341,15 +341,15 @@ def _times(kappa: Ranked, gradient: Tensor) -> Tensor:
     return (kappa.tensor * gradient[..., None, :]).sum(-1)
 
 
-def check_positive(kappa: Ranked) -> None:
-    """Refuse a diffusivity that is not positive (definite) somewhere, naming the worst place."""
+def check_positive(kappa: Ranked, remedy: Callable[[], str] = str) -> None:
+    """Refuse a diffusivity that is not positive (definite) somewhere, naming the worst place and a remedy."""
     values = kappa.tensor.detach()
     if kappa.rank == 2:
         values = torch.linalg.eigvalsh(0.5 * (values + values.mT))[..., 0]
-    require((values > 0).all(), lambda: _not_positive(values, kappa.rank))
+    require((values > 0).all(), lambda: _not_positive(values, kappa.rank, remedy()))
 
 
-def _not_positive(values: Tensor, rank: int) -> ArgumentError:
+def _not_positive(values: Tensor, rank: int, remedy: str) -> ArgumentError:
     """Say what a diffusivity, or its least eigenvalues, are where they are least."""
     site = values.ndim - 2
     worst = int(values.argmin())
@@ -360,7 +360,7 @@ def _not_positive(values: Tensor, rank: int) -> ArgumentError:
     verb = "it is" if rank == 0 else "is"
     return ArgumentError(
         f"diffusivity must be {noun}{';' if rank == 0 else ''} {verb} {float(values.min()):.6g}"
-        f"{place}{member}"
+        f"{place}{member}{remedy}"
     )
 
 

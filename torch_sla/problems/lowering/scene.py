@@ -18,6 +18,7 @@ from torch_sla.problems.lowering.names import Names
 from torch_sla.problems.lowering.parameters import Given, bound, law_tensors
 from torch_sla.problems.lowering.sites import BasisSites, Fields, RestrictedSites, Sites
 from torch_sla.problems.lowering.slopes import Watch
+from torch_sla.problems.specs.laws import sees_solution
 from torch_sla.problems.specs.value import ArrayFile, Grid, Parameter, Table
 from torch_sla.problems.specs.written import Formula, FrozenMap
 
@@ -52,12 +53,15 @@ class Scene:
         and the iteration steps back.
     ended
         Whether it is one that an iteration has ended with, and that is looked at before it is taken for a solution.
+    beginning
+        Whether it is one that an iteration begins with, so that messages say so.
     blaming
         Whether laws of the solution without a derivative are looked for.
     """
 
     trial: bool = False
     ended: bool = False
+    beginning: bool = False
     blaming: bool = False
     time: Tensor | None = None
     """What ``t`` is, where there is a time."""
@@ -237,10 +241,19 @@ class Scene:
             require(
                 all_finite(tensor.detach()),
                 lambda: ArgumentError(
-                    f"{path}: the law is NaN or infinite at {_where(result, sites)}"
+                    f"{path}: the law is NaN or infinite at {_where(result, sites)}{self.remedy(value)}"
                 ),
             )
         return Ranked(tensor, result.rank)
+
+    def remedy(self, law: Any) -> str:
+        """Return what to add to a message about a law that the solution has broken where an iteration begins."""
+        if not (self.beginning and sees_solution(law, self.model.ranks, self.declared)):
+            return ""
+        return (
+            ", where the iteration begins, with a solution of 0 unless start= says otherwise; give a start= at which "
+            "the law has a meaning"
+        )
 
     def number(self, law: Any) -> Tensor:
         """Evaluate a law that is one number for the whole body ``[*batch]``.
