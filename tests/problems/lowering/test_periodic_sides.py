@@ -192,3 +192,29 @@ def test_the_later_of_two_values_holds() -> None:
     hidden = problem.updated(boundary=[Dirichlet("left", "g"), Dirichlet(["left", "right"], 2.0)])
     with pytest.raises(GradientError, match="'g' requires grad, but no law and no output uses it"):
         hidden.solve(g=g)
+
+
+def _cracked(columns: int) -> MeshArrays:
+    """Two bodies of one row of squares, one on the other, whose nodes between them coincide."""
+    points: list[list[float]] = []
+    cells: list[list[int]] = []
+    for low in (0.0, 0.5):
+        first = len(points)
+        points += [[i / columns, y] for y in (low, low + 0.5) for i in range(columns + 1)]
+        above = first + columns + 1
+        cells += [[first + i, first + i + 1, above + i + 1, above + i] for i in range(columns)]
+    return MeshArrays(points=points, cells=cells, cell="quad", duplicate_nodes="allow")
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_crack_through_periodic_sides_stays_open(order: int) -> None:
+    ends = [Dirichlet("y < 1e-9", 1.0), Dirichlet("y > 1 - 1e-9", 0.0)]
+    for on, to in (("x < 1e-9", "x > 1 - 1e-9"), ("x > 1 - 1e-9", "x < 1e-9")):
+        problem = PoissonProblem(
+            mesh=_cracked(3),
+            order=order,
+            boundary=[*ends, Periodic(on, to)],
+        )
+        u = problem.solve().u
+        assert torch.allclose(u * (1 - u), torch.zeros_like(u), atol=1e-12)
+        assert float(u.sum()) == pytest.approx(u.numel() / 2)

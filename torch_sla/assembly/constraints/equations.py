@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.mesh.images import images, surroundings
 from torch_sla.errors import ArgumentError, MeshError
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from torch_sla.assembly.dofs import Dofs
 
 __all__ = ["Equations", "along", "combine", "periodic", "prescribe"]
+
+_MATCHING = (
+    "periodic sides need matching meshes, and a mapping where they are not translated copies"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,26 +263,29 @@ def _pairs(
 ) -> tuple[Tensor, Tensor]:
     """Return the nodes of facets `on` and their partners on `to`."""
     slaves, masters = dofs.facet_nodes(on), dofs.facet_nodes(to)
-    x = dofs.points().detach()
-    return slaves, masters[_match(x[slaves], x[masters], mapping).to(masters.device)]
+    points = dofs.points().detach()
+    x, y = points[slaves].cpu(), points[masters].cpu()
+    shift = _centre(y) - _centre(x)
 
+    def image(x: Tensor) -> Tensor:
+        return x + shift if mapping is None else mapping(x)
 
-def _match(x: Tensor, y: Tensor, mapping: Callable[[Tensor], Tensor] | None) -> Tensor:
-    """Index into y of the image of each x."""
-    from scipy.spatial import cKDTree
-
-    x, y = x.cpu(), y.cpu()
-    target = mapping(x) if mapping is not None else x + (_centre(y) - _centre(x))
+    # On a side that a crack meets, nodes coincide, and their facets tell which is which.
+    beside = [
+        surroundings(dofs.nodes_of_facets(facets), points)[nodes].cpu()
+        for facets, nodes in ((on, slaves), (to, masters))
+    ]
+    target = image(x)
+    distance, index = images(target, y, image(beside[0]), beside[1])
     size = float((y.amax(0) - y.amin(0)).amax()) or 1.0
-    distance, index = cKDTree(y.numpy()).query(target.numpy())
-    lost = torch.nonzero(torch.from_numpy(distance) > 1e-6 * size)[:, 0]
+    lost = torch.nonzero(distance > 1e-6 * size)[:, 0]
     if len(lost):
         i = int(lost[0])
         raise MeshError(
             f"to: the node at {x[i].tolist()} has no partner at {target[i].tolist()} ({len(lost)} of {len(x)} nodes); "
-            "periodic sides need matching meshes, and a mapping where they are not translated copies"
+            f"{_MATCHING}"
         )
-    return torch.from_numpy(index).to(torch.int64)
+    return slaves, masters[index.to(masters.device)]
 
 
 def _centre(x: Tensor) -> Tensor:

@@ -89,11 +89,15 @@ class Dofs(DofMap):
 
     def facet_nodes(self, facets: Tensor) -> Tensor:
         """Nodes on the closure of given facets, ascending and unique."""
+        return self.nodes_of_facets(facets).unique()
+
+    def nodes_of_facets(self, facets: Tensor) -> Tensor:
+        """Nodes on the closure of each of given facets ``[m, k]``."""
         facets = numbered(facets, self.mesh.n_facets, "facets")
         local = self.element.facet_nodes.to(self.cell_nodes.device)
         owners = self.mesh.facet_cells[facets]
         chosen = local[self.mesh.facet_sides[facets]]
-        return self.cell_nodes[owners].gather(1, chosen).unique()
+        return self.cell_nodes[owners].gather(1, chosen)
 
     def facet_dofs(self, facets: Tensor, component: int | None = None) -> Tensor:
         """Dofs on the closure of given facets, ascending and unique.

@@ -243,6 +243,26 @@ def test_symmetry_mirrors_values_and_gradients():
         Symmetry("z").prepare(NODES)
 
 
+@pytest.mark.parametrize("on", ["nodes", "facets"])
+def test_symmetry_across_and_along_cracks(on):
+    # Up from (0, 0) two faces coincide in the plane of symmetry; on the line y = -1, across it.
+    x = [[-1, -2], [0, -2], [1, -2], [-1, -1], [0, -1], [1, -1]]
+    x += [[-1, -1], [0, -1], [1, -1], [-1, 0], [0, 0], [1, 0], [-1, 1], [0, 1], [1, 1], [0, 1]]
+    cells = [[0, 1, 4, 3], [1, 2, 5, 4], [6, 7, 10, 9], [7, 8, 11, 10], [9, 10, 13, 12]]
+    cells.append([10, 11, 14, 15])
+    points = torch.tensor(x).double()
+    mesh = make_mesh(points, torch.tensor(cells), "quad", duplicate_nodes="allow")
+    partner = torch.tensor([2, 1, 0, 5, 4, 3, 8, 7, 6, 11, 10, 9, 14, 15, 12, 13])
+    sites = None
+    if on == "facets":
+        facets = mesh.facets.sort(1).values.tolist()
+        partner = torch.tensor([facets.index(sorted(partner[f].tolist())) for f in mesh.facets])
+        sites = points[mesh.facets].mean(1)
+    place = Place(on, mesh, sites=sites)
+    field = random(place.n)
+    assert torch.equal(Symmetry("x").prepare(place)(field), 0.5 * (field + field[partner]))
+
+
 def test_symmetry_of_vectors_and_matrices_reverses_the_axis():
     mesh = rectangle_mesh((6, 5), (2.0, 1.0), cell="quad")
     x, y = mesh.points.T
@@ -277,7 +297,7 @@ def test_symmetry_keeps_the_faces_of_a_crack_apart(along, on):
     sites = mesh.points[mesh.facets].mean(1) if on == "facets" else None
     place = Place(on, mesh, sites=sites)
     # One number for each site: of the cells around it, whose mirror images are those around its partner.
-    inside = place.surroundings
+    inside = place.beside
     values = inside[:, 0] + 10.0 * inside[:, 1] + place.x[:, 1]
     y = Symmetry("x", 0.5).prepare(place)(values)
     assert torch.allclose(y, 0.5 + 10.0 * inside[:, 1] + place.x[:, 1], rtol=1e-13)

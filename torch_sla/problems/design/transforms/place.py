@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-
 from torch_sla.assembly.basis import CellBasis
+from torch_sla.assembly.mesh.images import surroundings
 from torch_sla.errors import ArgumentError
 from torch_sla.lazy import cached_property
 
@@ -74,20 +73,15 @@ class Place:
             raise ArgumentError("a constant lives on no mesh; only functions of numbers change it")
         raise ArgumentError(f"a field on {self.on} says its sites= itself; got None")
 
-    @property
-    def surroundings(self) -> Tensor:
-        """Mean of the centroids of the cells around each site ``[n, dim]``; of facets, of the cell that owns it.
-
-        Other sites than nodes and facets lie inside of cells: it is the sites themselves.
-        """
-        mesh = self.on_mesh
-        if self.on == "facets":
+    @cached_property
+    def beside(self) -> Tensor:
+        """A place in the body beside each site ``[n, dim]``, which tells those on the two faces of a crack apart."""
+        mesh = self.mesh
+        if mesh is not None and self.on == "nodes":
+            return surroundings(mesh.cells, mesh.points)
+        if mesh is not None and self.on == "facets":
             return mesh.centroids[mesh.facet_cells]
-        if self.on != "nodes":
-            return self.x
-        each = mesh.centroids.repeat_interleave(mesh.cells.shape[1], 0)
-        count = mesh.cell_points.sum(torch.ones_like(each[:, 0]))
-        return torch.stack([mesh.cell_points.sum(c) / count for c in each.unbind(1)], 1)
+        return self.x
 
     @property
     def n(self) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from torch_sla.assembly.mesh.images import images
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.design.transforms.base import Stage, Transform, finite
 
@@ -59,59 +59,29 @@ class Symmetry(Transform):
         ArgumentError
             If the mesh is not symmetric: a site has no partner, or sites in one place have no partners of their own.
         """
-        from scipy.spatial import cKDTree
-
         axis, x = "xyz".index(self.axis), place.x.cpu()
         if axis >= x.shape[1]:
             raise ArgumentError(f"axis={self.axis!r}, but the mesh has {x.shape[1]} dimensions")
-        mirrored = x.clone()
+        near = place.beside.cpu()
+        mirrored, there = x.clone(), near.clone()
         mirrored[:, axis] = 2 * self.at - x[:, axis]
+        there[:, axis] = 2 * self.at - near[:, axis]
         size = float((x.amax(0) - x.amin(0)).norm())
-        distance, partner = cKDTree(x.numpy()).query(mirrored.numpy())
+        distance, partner = images(mirrored, x, there, near)
         worst = int(distance.argmax())
         if distance[worst] > 1e-6 * size:
             raise ArgumentError(
                 f"the mesh is not symmetric about {self.axis} = {self.at:g}: the site at "
                 f"{tuple(x[worst].tolist())} has no partner, the nearest is {distance[worst]:.3g} away"
             )
-        partner = self._apart(place, axis, torch.from_numpy(partner), size)
-        return _Mirroring(place, partner.to(place.x.device), _signs(place, axis))
-
-    def _apart(self, place: Place, axis: int, partner: Tensor, size: float) -> Tensor:
-        """Return the partners, of sites in one place those whose cells lie towards the image of theirs."""
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-        from scipy.spatial import cKDTree
-
-        near = 1e-9 * size
-        pairs = cKDTree(place.x.cpu().numpy()).query_pairs(near, output_type="ndarray")
-        if not len(pairs):
-            return partner
-        n = place.n
-        graph = coo_array((np.ones(len(pairs)), pairs.T), shape=(n, n))
-        spot = torch.from_numpy(connected_components(graph, directed=False)[1]).long()
-        shared = (spot.bincount()[spot] > 1).nonzero()[:, 0]
-        # Positions of the cells with a number of the spot, so far apart that the nearest is of the same spot.
-        inside = place.surroundings.cpu()[shared]
-        mirrored = inside.clone()
-        mirrored[:, axis] = 2 * self.at - inside[:, axis]
-        order = torch.full((n,), -1)
-        order[shared] = spot[shared].unique(return_inverse=True)[1]
-        here = torch.cat([inside, 4.0 * size * order[shared, None]], 1)
-        there = torch.cat([mirrored, 4.0 * size * order[partner[shared], None]], 1)
-        distance, found = cKDTree(here.numpy()).query(there.numpy(), 2)
-        unsure = torch.from_numpy(distance[:, 1] - distance[:, 0]) <= near
-        unsure |= order[partner[shared]] < 0
-        partner = partner.clone()
-        partner[shared] = shared[torch.from_numpy(found[:, 0])]
-        unsure |= partner[partner[shared]] != shared
-        if bool(unsure.any()):
-            where = tuple(place.x[shared[unsure.nonzero()[0, 0]]].tolist())
+        unsure = torch.nonzero(partner[partner] != torch.arange(len(partner)))
+        if len(unsure):
+            where = tuple(x[unsure[0, 0]].tolist())
             raise ArgumentError(
                 f"the sites at {where} lie in one place, and the cells around them do not tell which is the image of "
                 f"which about {self.axis} = {self.at:g}"
             )
-        return partner
+        return _Mirroring(place, partner.to(place.x.device), _signs(place, axis))
 
 
 def _signs(place: Place, axis: int) -> Tensor:
