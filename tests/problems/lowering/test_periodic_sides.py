@@ -218,3 +218,15 @@ def test_a_crack_through_periodic_sides_stays_open(order: int) -> None:
         u = problem.solve().u
         assert torch.allclose(u * (1 - u), torch.zeros_like(u), atol=1e-12)
         assert float(u.sum()) == pytest.approx(u.numel() / 2)
+
+
+def test_a_finer_side_is_refused_whichever_is_named_first() -> None:
+    mesh = MeshArrays(
+        points=[[0, 0], [0, 0.5], [0, 1], [1, 0], [1, 0.25], [1, 0.5], [1, 0.75], [1, 1]],
+        cells=[[0, 3, 4], [0, 4, 1], [4, 5, 1], [1, 5, 6], [1, 6, 2], [6, 7, 2]],
+        cell="triangle",
+    )
+    for sides in (("x < 1e-9", "x > 1 - 1e-9"), ("x > 1 - 1e-9", "x < 1e-9")):
+        problem = PoissonProblem(mesh=mesh, boundary=[Dirichlet("y < 1e-9", 0.0), Periodic(*sides)])
+        with pytest.raises(MeshError, match=r"the node at \[1\.0, 0\.25\].*need matching meshes"):
+            problem.solve()

@@ -160,7 +160,7 @@ def periodic(
     Raises
     ------
     MeshError
-        If a node finds no partner, naming the first.
+        If a node of either side has no partner, naming the first.
 
     Examples
     --------
@@ -251,7 +251,7 @@ def partners(
     Raises
     ------
     MeshError
-        If a node finds no partner, naming the first.
+        If a node of either side has no partner, naming the first.
     """
     slaves, masters = _pairs(dofs, on, to, mapping)
     moved = slaves != masters
@@ -283,6 +283,14 @@ def _pairs(
         i = int(lost[0])
         raise MeshError(
             f"to: the node at {x[i].tolist()} has no partner at {target[i].tolist()} ({len(lost)} of {len(x)} nodes); "
+            f"{_MATCHING}"
+        )
+    alone = torch.ones(len(y), dtype=torch.bool)
+    alone[index] = False
+    if bool(alone.any()):
+        i = int(torch.nonzero(alone)[0, 0])
+        raise MeshError(
+            f"to: the node at {y[i].tolist()} is the partner of none ({int(alone.sum())} of {len(y)} nodes); "
             f"{_MATCHING}"
         )
     return slaves, masters[index.to(masters.device)]
