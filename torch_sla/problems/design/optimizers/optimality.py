@@ -81,5 +81,15 @@ def multipliers(
     target = torch.cat([-at.gradient * weight, x.new_zeros(m)])
     q, r = torch.linalg.qr(stacked)
     least = torch.where(equalities, -torch.inf, 0.0).to(torch.float64)
-    found = lsq_linear(r.numpy(), (q.T @ target).numpy(), bounds=(least.numpy(), [torch.inf] * m))
-    return torch.from_numpy(found.x).to(x)
+    # By its active set: inside of the bounds, none would be zero, and what it leaves out would count as left to gain.
+    sizes = torch.linalg.vector_norm(r, dim=0)
+    sizes = torch.where(sizes > 0, sizes, 1.0)
+    found = lsq_linear(
+        (r / sizes).numpy(),
+        (q.T @ target).numpy(),
+        bounds=(least.numpy(), [torch.inf] * m),
+        method="bvls",
+        tol=1e-15,
+        max_iter=10 * m,
+    )
+    return torch.maximum(torch.from_numpy(found.x), least).div(sizes).to(x)
