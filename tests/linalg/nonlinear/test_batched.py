@@ -100,3 +100,21 @@ def test_a_residual_at_the_floor_of_its_first_value(floor: float, result: str) -
     options = NonlinearOptions(rtol=1e-14)
     _, info = newton_batch(residual, lambda u, F: F, torch.ones(1).double(), options)
     assert info.result is Result[result]
+
+
+@pytest.mark.parametrize("line_search", [True, False])
+def test_a_residual_of_nothing_but_rounding_ends_the_iteration(line_search: bool) -> None:
+    # A rod at 300, heated a little: K u is a difference of numbers that are 5e4 times as large as the load.
+    n = 40
+    K = (2 * torch.eye(n) - torch.eye(n).roll(1, 0).tril() - torch.eye(n).roll(-1, 0).triu()) * n**2
+    level = torch.full((n,), 300.0)
+
+    def residual(u):
+        beside = torch.cat([u.new_tensor([300.0]), u, u.new_tensor([300.0])])
+        return n**2 * (2 * u - beside[:-2] - beside[2:]) - 10
+
+    options = NonlinearOptions(rtol=1e-5, line_search=line_search)
+    u, info = newton_batch(residual, lambda u, F: torch.linalg.solve(K, F), level, options)
+    assert info.result is Result.ROUNDOFF
+    right = torch.linalg.solve(K.double(), torch.full((n,), 10.0, dtype=torch.float64))
+    torch.testing.assert_close(u.double() - 300, right, rtol=0.03, atol=1e-3)

@@ -14,6 +14,7 @@ from torch_sla import (
     PoissonProblem,
     Probe,
     RectangleMesh,
+    Solver,
     TransientProblem,
 )
 
@@ -47,6 +48,23 @@ def test_a_field_far_from_zero_rises_as_one_at_zero(scheme: str, h: float) -> No
     torch.testing.assert_close(
         rises(300.0, scheme, h), rises(0.0, scheme, h), rtol=2e-4, atol=1e-13
     )
+
+
+@pytest.mark.parametrize("scheme", ["backward_euler", "bdf2", "newmark"])
+def test_long_steps_in_single_precision_end_at_its_rounding(scheme: str) -> None:
+    # Beside the load there is c M u, which long steps make small, and K u, of whose rounding residuals are.
+    def at_last(dtype: str) -> torch.Tensor:
+        plate = PoissonProblem(
+            mesh=RectangleMesh(cells=(10, 10)),
+            diffusivity="1 + 0.001*(u - 300)",
+            source=1e-2,
+            boundary=[Dirichlet("left", 300.0)],
+            solver=Solver(dtype=dtype),
+        )
+        march = TransientProblem(of=plate, initial=300.0, end=3.0, steps=3, scheme=scheme)
+        return march.solve()["u"][-1].double()
+
+    torch.testing.assert_close(at_last("float32"), at_last("float64"), rtol=0, atol=5e-4)
 
 
 def test_a_law_without_a_meaning_at_zero_serves_where_the_field_is() -> None:

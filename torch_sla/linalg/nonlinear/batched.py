@@ -21,10 +21,20 @@ __all__ = ["newton_batch"]
 
 _HALVINGS = 25
 _DIVERGED = 1e8
+_FLOOR = 8.0
+"""Units of rounding of u that the last bits of a residual are worth."""
 
 
 def _norm(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x, dim=-1)
+
+
+def _rounding(
+    residual: Callable[[Tensor], Tensor], u: Tensor, F: Tensor, norm: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return by how much ``F(u)`` changes where each u is rounded up or down, in turn ``[*batch]``."""
+    turn = 1.0 - 2.0 * (torch.arange(u.shape[-1], device=u.device) % 2).to(u.dtype)
+    return norm(residual(u + torch.finfo(u.dtype).eps * turn * u) - F)
 
 
 def newton_batch(
@@ -143,7 +153,11 @@ def newton_batch(
             keep = pending[..., None]
             trial, G = torch.where(keep, u, trial), torch.where(keep, F, G)
             after = torch.where(pending, size, after)
-        floored = floored | (below & ~(after <= 0.5 * size))
+        poor = ~(after <= 0.5 * size)
+        floored = floored | (below & poor)
+        poor = active & ~floored & poor
+        if bool(poor.any()):
+            floored = floored | (poor & (after <= _FLOOR * _rounding(residual, trial, G, norm)))
         if not options.line_search:
             # At the floor of the dtype steps are rounding, and the residual does not fall any more.
             moved = norm(delta)
