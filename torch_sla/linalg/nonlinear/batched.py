@@ -88,15 +88,16 @@ def newton_batch(
     size = norm(F)
     first = size if reference is None else torch.maximum(size, reference)
     target = torch.clamp(options.rtol * first, min=options.atol)
-    floored = torch.zeros_like(size, dtype=torch.bool)
+    floored = poor = torch.zeros_like(size, dtype=torch.bool)
     while True:
         active = (size > target) & ~floored
-        worst, finite, beyond, going, at_floor = read(
+        worst, finite, beyond, going, at_floor, slow = read(
             size.max(),
             torch.isfinite(size).all() & torch.isfinite(norm(u)).all(),
             (size > _DIVERGED * first).any(),
             active.any(),
             floored.any(),
+            poor.any(),
         )
         info.history.append(worst)
         if not finite:
@@ -106,6 +107,10 @@ def newton_batch(
             info.result = Result.STAGNATION
             info.notes.append("the residual grows without bound")
             break
+        if going and slow:
+            floored = floored | (poor & (size <= _FLOOR * _rounding(residual, u, F, norm)))
+            poor, active = torch.zeros_like(poor), active & ~floored
+            going, at_floor = read(active.any(), floored.any())
         if not going:
             info.result = Result.ROUNDOFF if at_floor else Result.CONVERGED
             break
@@ -156,8 +161,6 @@ def newton_batch(
         poor = ~(after <= 0.5 * size)
         floored = floored | (below & poor)
         poor = active & ~floored & poor
-        if bool(poor.any()):
-            floored = floored | (poor & (after <= _FLOOR * _rounding(residual, trial, G, norm)))
         if not options.line_search:
             # At the floor of the dtype steps are rounding, and the residual does not fall any more.
             moved = norm(delta)
