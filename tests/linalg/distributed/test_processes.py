@@ -9,6 +9,8 @@ import torch
 
 from tests.helpers import rank_programs as programs
 from tests.helpers.ranks import SIZES
+from torch_sla.errors import RankError
+from torch_sla.linalg.distributed.processes import Processes
 
 if TYPE_CHECKING:
     from tests.helpers.ranks import Ranks
@@ -143,3 +145,33 @@ def test_a_part_of_ones_own(ranks: Ranks) -> None:
         assert found["error"] < 1e-10
         assert found["alone"] < 1e-8
         close(found["w"], lowest, rtol=1e-8, atol=0)
+
+
+def differing(group: Any, what: str) -> str:
+    """Solve for what the second process has otherwise than the first; return what each says."""
+    second = torch.distributed.get_rank(group) == 1
+    A, _ = programs.matrix("irregular")
+    D = programs.cut(Processes(group), A, A.values)
+    dtype = torch.complex128 if second and what == "dtype" else A.dtype
+    b = programs.rhs(A.shape[-1], dtype, 2 if second and what == "columns" else None)
+    options: dict[str, Any] = {}
+    if second and what == "method":
+        options["method"] = "gmres"
+    elif second and what == "x0":
+        options["x0"] = D.vector(b)
+    try:
+        D.solve(D.vector(b), **options)
+    except RankError as error:
+        return str(error)
+    return "nothing"
+
+
+def test_solves_that_differ_all_stop(ranks: Ranks) -> None:
+    for what, message in (
+        ("dtype", "`b`: rank 0 has 1 columns of torch.float64; rank 1 has 1 columns of torch.comp"),
+        ("columns", "`b`: rank 0 has 1 columns of torch.float64; rank 1 has 2 columns"),
+        ("method", "method: rank 0 has auto; rank 1 has gmres"),
+        ("x0", "x0: rank 0 has nothing; rank 1 has something"),
+    ):
+        for found in ranks.run(2, differing, what):
+            assert f"the ranks disagree on {message}" in found

@@ -15,7 +15,7 @@ from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.linalg.distributed.nullspace import PartNullspace
 from torch_sla.linalg.distributed.pieces import Moved, entry_halo
-from torch_sla.linalg.distributed.precond.base import PartPreconditioner, make
+from torch_sla.linalg.distributed.precond.base import PartPreconditioner, make, name_of
 from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.distributed.solve import PartSolver, SolveRequest, columns
 from torch_sla.linalg.distributed.space import PartSpace
@@ -179,6 +179,8 @@ def solve(
     ------
     SolveError, PlanError, ArgumentError
         As for `SparseTensor.solve`.
+    RankError
+        If processes differ in the dtype or the columns of `b`, or in what they ask for.
     """
     rtol = asked_rtol(rtol, tol)
     local, leave = enter(D, b, "b")
@@ -193,6 +195,13 @@ def solve(
         adjoint_rtol,
         throw,
     )
+    # Messages of another length, or for another method, would be waited for in vain.
+    facts = {**vars(request), "preconditioner": name_of(preconditioner)}
+    facts |= {
+        name: "nothing" if x is None else "something"
+        for name, x in (("x0", x0), ("nullspace", nullspace))
+    }
+    D.comm.agree({"`b`": f"{B.shape[1]} columns of {B.dtype}", **facts})
     start = None
     if x0 is not None:
         start = columns(enter(D, x0, "x0")[0].detach().to(dtype), D.layout.n_held, "x0")[0]
