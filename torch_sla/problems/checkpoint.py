@@ -28,7 +28,7 @@ from torch_sla.problems.identity import raw_bytes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Checkpoint", "Checkpoints", "forget", "opened"]
+__all__ = ["Checkpoint", "Checkpoints", "forget", "held", "opened"]
 
 logger = logging.getLogger(__name__)
 
@@ -312,6 +312,11 @@ def opened(
                 f"resume: every state in {str(resume)!r} is damaged, so there is nothing to go on from; start again in "
                 "another folder"
             )
+        if found is None and held(resume):
+            raise ArgumentError(
+                f"resume: {str(resume)!r} holds a run that several processes share; they go on with it (torchrun, "
+                "distribute), or start again in another folder"
+            )
         if whole and found is not None:
             tensors = dict(found.tensors)
             for record in checkpoints.records(found.step):
@@ -321,12 +326,18 @@ def opened(
     if folder is None:
         return None, None
     checkpoints = Checkpoints(folder, identity, keep)
-    if not checkpoints.empty:
+    if held(folder):
         raise ArgumentError(
             f"folder: {str(folder)!r} holds a run already; resume={str(folder)!r} goes on with it, or take "
             "another folder"
         )
     return checkpoints, None
+
+
+def held(folder: str | Path) -> bool:
+    """Whether a folder holds any state of any run, of one process or of several with one folder each."""
+    places = [folder := Path(folder), *folder.glob("ranks-*/*")]
+    return any(not Checkpoints(place, {}).empty for place in places)
 
 
 def forget(folder: str | Path) -> None:

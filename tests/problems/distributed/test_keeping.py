@@ -114,6 +114,30 @@ def test_what_cannot_go_on(tmp_path: Path) -> None:
             distribute(other, 2).solve(folder=tmp_path / "other")
 
 
+def test_a_run_is_not_begun_anew_in_silence(tmp_path: Path) -> None:
+    """Of what a folder holds, nothing may be overwritten by who cannot go on with it."""
+    problem, values = march("bdf2")
+    shared, one, many = distribute(problem, 2), tmp_path / "one", tmp_path / "many"
+    for solve, folder in ((problem.solve, one), (shared.solve, many)):
+        with pytest.raises(_StoppedError):
+            solve(values, folder=folder, progress=stop_at(2))
+    for solve, folder in ((shared.solve, one), (problem.solve, many)):
+        with pytest.raises(ArgumentError, match="holds a run already"):
+            solve(values, folder=folder)
+    with pytest.raises(ArgumentError, match="none that all processes of a run kept"):
+        shared.solve(values, resume=one)
+    with pytest.raises(ArgumentError, match="a run that several processes share"):
+        problem.solve(values, resume=many)
+    states = sorted(many.glob("ranks-1/0/state-*"))
+    for path in states:
+        path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ArgumentError, match=r"every state in .* is damaged"):
+        shared.solve(values, resume=many)
+    (many / "ranks-1").rename(many / "ranks-3")  # of which two are missing
+    with pytest.raises(ArgumentError, match="none that all processes of a run kept"):
+        shared.solve(values, resume=many)
+
+
 def test_cases_of_marches_that_end_early_are_refused_or_named() -> None:
     rod = sla.PoissonProblem(
         mesh=sla.IntervalMesh(cells=8),
