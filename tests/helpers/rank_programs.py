@@ -32,6 +32,7 @@ __all__ = [
     "lattice",
     "matrix",
     "newton",
+    "nowhere_a_number",
     "on_a_lattice",
     "one_part",
     "poisson",
@@ -235,6 +236,20 @@ def checks(group: Any) -> Held:
         "expected": x[part.halo_nodes],
         "total": float(v.max() - v.min()),
     }
+
+
+def nowhere_a_number(group: Any, where: int) -> Held:
+    """Sizes of vectors and matrices that have NaN at one place, on one process."""
+    A, _ = matrix("irregular")
+    D = cut(Processes(group), A, A.values, "scattered")
+    x = rhs(A.shape[-1], A.dtype)
+    x[where] = torch.nan
+    v = D.vector(x)
+    values = A.values.masked_fill(A.row_indices == where, torch.nan)
+    B = cut(Processes(group), A, values, "scattered")
+    norms = [B.norm(order) for order in ("fro", 1, float("inf"))]
+    numbers = D.comm.reduce(torch.tensor([float(D.comm.rank), 1.0]), "min")
+    return {"sizes": torch.stack([v.max(), v.min(), v.norm(), *norms]), "numbers": numbers}
 
 
 def one_part(group: Any) -> Held:

@@ -165,6 +165,7 @@ def test_vectors() -> None:
         torch.testing.assert_close(local.full_tensor(), _plain(function, x))
     assert float(v.min()) == float(x.min())
     assert float(D.zeros(2).norm().sum()) == 0
+    assert D.vector(torch.full_like(x, torch.nan)).norm().isnan()
     zero = D.vector(torch.zeros_like(x).requires_grad_())
     (g,) = torch.autograd.grad(zero.norm(), zero.local)
     assert not g.any()

@@ -122,6 +122,13 @@ def test_tensors_of_torch(ranks: Ranks, size: int) -> None:
         assert found["total"] == pytest.approx(float(x.max() - x.min()))
 
 
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_nan_on_one_process_is_nan_on_all(ranks: Ranks, where: int) -> None:
+    for found in ranks.run(3, programs.nowhere_a_number, where):
+        assert found["sizes"].isnan().all()
+        assert found["numbers"].tolist() == [0.0, 1.0]
+
+
 def test_bytes_are_what_the_halo_needs(ranks: Ranks) -> None:
     options = {"method": "cg", "preconditioner": "jacobi", "rtol": 1e-10}
     answers = ranks.run(4, programs.solved, "irregular", dict(options), torch.float64)

@@ -107,6 +107,8 @@ class Processes(Communicator):
         return x.to(torch.device("cuda", torch.cuda.current_device())) if only_devices else x
 
     def reduce(self, x: Tensor, operation: Operation = "sum") -> Tensor:
+        if operation != "sum" and x.is_floating_point():
+            return self._extreme(x.detach(), operation)
         out = x.detach().resolve_conj().clone(memory_format=torch.contiguous_format)
         self.traffic.reductions += 1
         self.traffic.reduced += out.numel() * out.element_size()
@@ -114,6 +116,19 @@ class Processes(Communicator):
         with guarded("sum over ranks"):
             dist.all_reduce(wire, _OPERATIONS[operation], group=self.group)
         return _landed(wire, out)
+
+    def _extreme(self, x: Tensor, operation: Operation) -> Tensor:
+        """Compare numbers of all processes; NaN on one is NaN on all, which backends keep on some ranks only."""
+        low = -torch.inf if operation == "max" else torch.inf
+        none = x.isnan()
+        found = torch.stack([x.masked_fill(none, low), torch.where(none, -low, low)])
+        self.traffic.reductions += 1
+        self.traffic.reduced += found.numel() * found.element_size()
+        wire = self._carried(found)
+        with guarded("comparison over ranks"):
+            dist.all_reduce(wire, _OPERATIONS[operation], group=self.group)
+        most, anywhere = _landed(wire, found)
+        return most.masked_fill(anywhere == -low, torch.nan)
 
     def post(
         self, sends: Mapping[int, Tensor], receives: Mapping[int, Tensor]

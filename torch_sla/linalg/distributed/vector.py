@@ -255,8 +255,8 @@ class DVector:
     def norm(self) -> Tensor:
         """Return the 2-norm (of each column); its gradient at zero is zero."""
         square = total(self.local.abs().square().sum(0), self.layout.comm)
-        safe = torch.where(square > 0, square, torch.ones_like(square))
-        return torch.where(square > 0, safe.sqrt(), torch.zeros_like(square))
+        none = square == 0
+        return square.masked_fill(none, 1.0).sqrt().masked_fill(none, 0.0)
 
     def max(self) -> Tensor:
         """Return the largest entry (of each column), without a gradient."""

@@ -265,7 +265,8 @@ def norm(D: DSparseTensor, ord: Any = "fro") -> Tensor:
     values = D.slot_values()
     if ord == "fro":
         square = total(values.abs().square().sum(), D.comm)
-        return torch.where(square > 0, square, 1).sqrt() * (square > 0)
+        none = square == 0
+        return square.masked_fill(none, 1.0).sqrt().masked_fill(none, 0.0)
     if ord not in (1, float("inf"), "inf"):
         raise ArgumentError(f"`ord` must be 'fro', 1 or inf, got {ord!r}; svd gives the 2-norm")
     sizes = values.abs()
