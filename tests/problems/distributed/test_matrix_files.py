@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.sparse as sp
 import torch
 from scipy.io import mmwrite
@@ -130,3 +131,21 @@ def test_what_is_wrong_with_a_file_is_said_with_its_place(tmp_path: Path) -> Non
     short = problem(str(tmp_path), "npz").updated(rhs=np.ones(3))
     with pytest.raises(sla.TorchSlaError, match=r"shapes .576, 576. and .3."):
         distribute(short, 2).solve()
+
+
+def test_a_file_is_cut_as_each_matrix_that_it_goes_with(tmp_path: Path) -> None:
+    mass = np.linspace(1.0, 3.0, 12)
+    sp.save_npz(tmp_path / "M.npz", sp.diags_array(mass).tocsr())
+    modes = sla.EigenProblem(
+        matrix=sla.Parameter("A"), mass=sla.MatrixFile(f"{tmp_path}/M.npz"), k=2, which="SM"
+    )
+    shared = distribute(modes, 3)
+    for seed in range(40):  # layouts that are gone, and others at their places in memory
+        order = torch.randperm(12, generator=torch.Generator().manual_seed(seed))
+        i, j, own = order[:-1], order[1:], torch.arange(12)
+        values = torch.cat([torch.full((22,), -1.0), 4.0 + own / 10]).double()
+        A = sla.SparseTensor(values, torch.cat([i, j, own]), torch.cat([j, i, own]), (12, 12))
+        wanted = scipy.linalg.eigh(A.to_dense().numpy(), np.diag(mass), eigvals_only=True)[:2]
+        found = shared.solve(A=A)["eigenvalues"].numpy()
+        np.testing.assert_allclose(found, wanted, rtol=1e-9)
+    assert len(shared.lowered._shares) == 2

@@ -17,6 +17,7 @@ from torch_sla.errors import ArgumentError, RankError, SpecError
 from torch_sla.lazy import cached_property
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.adjoint.exchange import total
+from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.linalg.distributed.one_file import load_rows
 from torch_sla.linalg.distributed.tensor import DSparseTensor
 from torch_sla.linalg.distributed.vector import DVector
@@ -74,7 +75,7 @@ class AlgebraInParts(Algebra):
     def shared_by(self, comm: Communicator, device: torch.device) -> None:
         """Say who shares it, and where this process computes."""
         self.comm, self.device = comm, device
-        self._shares: dict[tuple[str, int | None], DSparseTensor] = {}
+        self._shares: dict[tuple[str, bool], tuple[Layout | None, DSparseTensor]] = {}
 
     def check(self) -> SimpleNamespace:
         """Check what needs no value; of files in parts each process reads its share."""
@@ -110,15 +111,18 @@ class AlgebraInParts(Algebra):
         if not isinstance(value, MatrixFile):
             part = None if like is None else part_of_rows(like)
             return cut(self.matrix(value, given, matrices, path), self.comm, part)
-        key = (value.file, None if like is None else id(like))
-        if key not in self._shares:
+        key = (value.file, like is None)
+        # With the layout itself: every process must find the same one again, or none.
+        cut_like, share = self._shares.get(key, (None, None))
+        if share is None or cut_like is not like:
             try:
                 D = load_rows(Path(value.file), self.comm, self.device, like)
             except (ArgumentError, RankError) as error:
                 raise SpecError(f"cannot be read as a matrix: {error}", path=path) from None
             values = self._real(D.values, f"{path}: the matrix")
-            self._shares[key] = DSparseTensor.from_sharding(D.sharding, values, D.near_nullspace)
-        return self._shares[key]
+            share = DSparseTensor.from_sharding(D.sharding, values, D.near_nullspace)
+            self._shares[key] = like, share
+        return share
 
     def given(self, values: Mapping[str, Any]) -> tuple[Given, dict[str, SparseTensor]]:
         """Check what is given, and that it is the same everywhere; its gradients are summed over the processes."""
@@ -179,11 +183,7 @@ class SharedLinear(AlgebraInParts, Linear):
         own = b.reshape(columns, D.layout.n_held).T
         x0 = None
         if start is not None:
-            first = self._real(start, "start").to(self.device)
-            if first.shape != b.shape:
-                raise ArgumentError(
-                    f"start has shape {tuple(start.shape)}; this process has unknowns {list(b.shape)} of its own"
-                )
+            first = agreed(self.comm, self.device, lambda: self._first(start, b))
             x0 = DVector(first.reshape(columns, len(own)).T, D.layout)
         x, info = D.solve(
             DVector(own if batch else own.squeeze(1), D.layout),
@@ -199,6 +199,14 @@ class SharedLinear(AlgebraInParts, Linear):
         )
         found = (x.local.T if batch else x.local).reshape(*batch, -1)
         return {"x": found}, info, home
+
+    def _first(self, start: Tensor, like: Tensor) -> Tensor:
+        first = self._real(start, "start").to(self.device)
+        if first.shape != like.shape:
+            raise ArgumentError(
+                f"start has shape {tuple(start.shape)}; this process has unknowns {list(like.shape)} of its own"
+            )
+        return first
 
 
 class SharedEigen(AlgebraInParts, Eigen):
