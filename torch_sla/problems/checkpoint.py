@@ -28,7 +28,16 @@ from torch_sla.problems.identity import raw_bytes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Checkpoint", "Checkpoints", "forget", "held", "opened"]
+__all__ = [
+    "Checkpoint",
+    "Checkpoints",
+    "all_damaged",
+    "forget",
+    "held",
+    "opened",
+    "require_folder",
+    "require_free",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -303,15 +312,11 @@ def opened(
     if folder is not None and resume is not None:
         raise ArgumentError("folder starts a run and resume goes on with one; give one of them")
     if resume is not None:
-        if not Path(resume).is_dir():
-            raise ArgumentError(f"resume: there is no folder {str(resume)!r} to go on from")
+        require_folder(resume)
         checkpoints = Checkpoints(resume, identity, keep)
         found = checkpoints.latest()
         if found is None and not checkpoints.empty:
-            raise ArgumentError(
-                f"resume: every state in {str(resume)!r} is damaged, so there is nothing to go on from; start again in "
-                "another folder"
-            )
+            raise all_damaged(resume)
         if found is None and held(resume):
             raise ArgumentError(
                 f"resume: {str(resume)!r} holds a run that several processes share; they go on with it (torchrun, "
@@ -325,19 +330,37 @@ def opened(
         return checkpoints, found
     if folder is None:
         return None, None
-    checkpoints = Checkpoints(folder, identity, keep)
-    if held(folder):
-        raise ArgumentError(
-            f"folder: {str(folder)!r} holds a run already; resume={str(folder)!r} goes on with it, or take "
-            "another folder"
-        )
-    return checkpoints, None
+    require_free(folder)
+    return Checkpoints(folder, identity, keep), None
 
 
 def held(folder: str | Path) -> bool:
     """Whether a folder holds any state of any run, of one process or of several with one folder each."""
     places = [folder := Path(folder), *folder.glob("ranks-*/*")]
     return any(not Checkpoints(place, {}).empty for place in places)
+
+
+def require_free(folder: str | Path) -> None:
+    """Raise where a new run would be kept beside another."""
+    if held(folder):
+        raise ArgumentError(
+            f"folder: {str(folder)!r} holds a run already; resume={str(folder)!r} goes on with it, or take "
+            "another folder"
+        )
+
+
+def require_folder(resume: str | Path) -> None:
+    """Raise where there is nothing that a run could go on from."""
+    if not Path(resume).is_dir():
+        raise ArgumentError(f"resume: there is no folder {str(resume)!r} to go on from")
+
+
+def all_damaged(resume: str | Path) -> ArgumentError:
+    """Return the error for a run of which no state can be read."""
+    return ArgumentError(
+        f"resume: every state in {str(resume)!r} is damaged, so there is nothing to go on from; start again in "
+        "another folder"
+    )
 
 
 def forget(folder: str | Path) -> None:

@@ -19,7 +19,7 @@ from torch_sla.errors import ArgumentError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Communicator", "InProcess", "Traffic"]
+__all__ = ["Communicator", "InProcess", "Traffic", "presence"]
 
 Operation = Literal["sum", "max", "min"]
 
@@ -208,3 +208,14 @@ class InProcess(Communicator):
 
     def broadcast(self, x: Tensor) -> Tensor:
         return x
+
+
+def presence(**given: object) -> dict[str, str]:
+    """Return what processes agree on of arguments that may differ, but are there on all or on none.
+
+    Examples
+    --------
+    >>> presence(x0=None, nullspace=1.0)
+    {'x0': 'nothing', 'nullspace': 'something'}
+    """
+    return {name: "nothing" if x is None else "something" for name, x in given.items()}

@@ -110,10 +110,14 @@ class Processes(Communicator):
         if operation != "sum" and x.is_floating_point():
             return self._extreme(x.detach(), operation)
         out = x.detach().resolve_conj().clone(memory_format=torch.contiguous_format)
+        return self._all_reduced(out, operation)
+
+    def _all_reduced(self, out: Tensor, operation: Operation) -> Tensor:
+        """Return what comes of a contiguous tensor, which may be overwritten."""
         self.traffic.reductions += 1
         self.traffic.reduced += out.numel() * out.element_size()
         wire = self._carried(out)
-        with guarded("sum over ranks"):
+        with guarded("sum over ranks" if operation == "sum" else "comparison over ranks"):
             dist.all_reduce(wire, _OPERATIONS[operation], group=self.group)
         return _landed(wire, out)
 
@@ -122,12 +126,7 @@ class Processes(Communicator):
         low = -torch.inf if operation == "max" else torch.inf
         none = x.isnan()
         found = torch.stack([x.masked_fill(none, low), torch.where(none, -low, low)])
-        self.traffic.reductions += 1
-        self.traffic.reduced += found.numel() * found.element_size()
-        wire = self._carried(found)
-        with guarded("comparison over ranks"):
-            dist.all_reduce(wire, _OPERATIONS[operation], group=self.group)
-        most, anywhere = _landed(wire, found)
+        most, anywhere = self._all_reduced(found, operation)
         return most.masked_fill(anywhere == -low, torch.nan)
 
     def post(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.distributed.layout import Layout
 
-__all__ = ["DVector"]
+__all__ = ["DVector", "root"]
 
 # Functions of each entry on its own: they mean the same on a part as on the whole.
 _POINTWISE = (
@@ -254,9 +254,7 @@ class DVector:
 
     def norm(self) -> Tensor:
         """Return the 2-norm (of each column); its gradient at zero is zero."""
-        square = total(self.local.abs().square().sum(0), self.layout.comm)
-        none = square == 0
-        return square.masked_fill(none, 1.0).sqrt().masked_fill(none, 0.0)
+        return root(total(self.local.abs().square().sum(0), self.layout.comm))
 
     def max(self) -> Tensor:
         """Return the largest entry (of each column), without a gradient."""
@@ -314,3 +312,15 @@ class DVector:
 
 def _strides(shape: torch.Size) -> tuple[int, ...]:
     return (1,) if len(shape) == 1 else (shape[1], 1)
+
+
+def root(square: Tensor) -> Tensor:
+    """Return the square root, whose gradient at zero is zero.
+
+    Examples
+    --------
+    >>> root(torch.tensor([0.0, 4.0, torch.nan])).tolist()
+    [0.0, 2.0, nan]
+    """
+    none = square == 0
+    return square.masked_fill(none, 1.0).sqrt().masked_fill(none, 0.0)

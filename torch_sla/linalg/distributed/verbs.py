@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.adjoint.exchange import exchange, gathered, total
 from torch_sla.linalg.adjoint.solve import linear_solve
+from torch_sla.linalg.distributed.communicator import presence
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.linalg.distributed.nullspace import PartNullspace
@@ -19,7 +20,7 @@ from torch_sla.linalg.distributed.precond.base import PartPreconditioner, make, 
 from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.distributed.solve import PartSolver, SolveRequest, columns
 from torch_sla.linalg.distributed.space import PartSpace
-from torch_sla.linalg.distributed.vector import DVector
+from torch_sla.linalg.distributed.vector import DVector, root
 from torch_sla.linalg.methods.outcome import asked_rtol, default_rtol
 from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.linalg.sparse.transforms import outside_compiler, outside_transforms
@@ -197,10 +198,7 @@ def solve(
     )
     # Messages of another length, or for another method, would be waited for in vain.
     facts = {**vars(request), "preconditioner": name_of(preconditioner)}
-    facts |= {
-        name: "nothing" if x is None else "something"
-        for name, x in (("x0", x0), ("nullspace", nullspace))
-    }
+    facts |= presence(x0=x0, nullspace=nullspace)
     D.comm.agree({"`b`": f"{B.shape[1]} columns of {B.dtype}", **facts})
     start = None
     if x0 is not None:
@@ -264,9 +262,7 @@ def norm(D: DSparseTensor, ord: Any = "fro") -> Tensor:
     """Return the Frobenius norm, or with ``1`` or ``inf`` the largest column or row sum; differentiable."""
     values = D.slot_values()
     if ord == "fro":
-        square = total(values.abs().square().sum(), D.comm)
-        none = square == 0
-        return square.masked_fill(none, 1.0).sqrt().masked_fill(none, 0.0)
+        return root(total(values.abs().square().sum(), D.comm))
     if ord not in (1, float("inf"), "inf"):
         raise ArgumentError(f"`ord` must be 'fro', 1 or inf, got {ord!r}; svd gives the 2-norm")
     sizes = values.abs()

@@ -18,7 +18,14 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.problems.analyses.watching import Watching, refuse_gradients
-from torch_sla.problems.checkpoint import Checkpoint, Checkpoints, held
+from torch_sla.problems.checkpoint import (
+    Checkpoint,
+    Checkpoints,
+    all_damaged,
+    held,
+    require_folder,
+    require_free,
+)
 from torch_sla.problems.distributed.together import told
 from torch_sla.problems.identity import run_identity
 
@@ -93,10 +100,7 @@ class KeptTogether(Watching):
                 self._moved(folder, states, step, world, found)
             return Checkpoint(step, state, data)
         if candidates:
-            raise ArgumentError(
-                f"resume: every state in {str(folder)!r} is damaged, so there is nothing to go on from; start again in "
-                "another folder"
-            )
+            raise all_damaged(folder)
         return None
 
     def _read(self, folder: Path, step: int, world: int) -> Read | None:
@@ -243,14 +247,9 @@ def _candidates(folder: Path, asked: Asked) -> list[tuple[int, int]]:
         each = [set(Checkpoints(group / str(rank), {}).steps) for rank in range(world)]
         found += [(step, world) for step in set.intersection(*each)]
     if asked.folder is not None:
-        if held(folder):
-            raise ArgumentError(
-                f"folder: {str(folder)!r} holds a run already; resume={str(folder)!r} goes on with it, or take another "
-                "folder"
-            )
+        require_free(folder)
         return []
-    if not folder.is_dir():
-        raise ArgumentError(f"resume: there is no folder {str(folder)!r} to go on from")
+    require_folder(folder)
     if not found and held(folder):
         raise ArgumentError(
             f"resume: {str(folder)!r} holds states, but none that all processes of a run kept there (a run that was "

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.lazy import cached_property
-from torch_sla.linalg.distributed.communicator import InProcess
+from torch_sla.linalg.distributed.communicator import InProcess, presence
 from torch_sla.linalg.distributed.processes import Processes
 from torch_sla.problems import registry
 from torch_sla.problems.distributed.division import Division
@@ -262,8 +262,7 @@ class DistributedProblem:
             )
         told = progress if self.comm.rank == 0 else None
         # What they are may differ: parts of a start, names of a folder on several machines.
-        given = {"start": start, "folder": folder, "resume": resume}
-        said = {name: "nothing" if x is None else "something" for name, x in given.items()}
+        said = presence(start=start, folder=folder, resume=resume)
         self.comm.agree({**said, "throw": throw})
         with self._located():
             places, first = state("points", points), state("start", start)

@@ -225,7 +225,7 @@ void classical_values(const BlockMatrix<V, I>& A, const Strength<V, I>& S, const
         }
       }
       if (!(diagonal * own > V(1e-3) * own * own)) diagonal = own;
-      if (diagonal == V(0)) continue;  // a row that was cleared since its points were chosen
+      if (diagonal == V(0)) continue;  // a row that new values have left empty
       for (I t = first; t < last; ++t) P.val[t] /= -diagonal;
     }
   });
