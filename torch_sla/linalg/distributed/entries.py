@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError
+from torch_sla.linalg.adjoint.exchange import replicated
 from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.linalg.distributed.partition import choose_parts
@@ -99,6 +100,8 @@ def cut(
     coords: Tensor | None,
     method: str,
     part: Tensor | None,
+    *,
+    shares: bool = False,
 ) -> Held:
     """Take what this process holds of a matrix that every process has whole.
 
@@ -112,10 +115,13 @@ def cut(
         As for `choose_parts`.
     part
         Part of each row ``[n]``, instead of choosing them.
+    shares
+        Whether a process gets its share of the gradient of the values, which the caller adds up, not the whole.
     """
     n = entries.agreed(comm)
     values, row, col = entries.values, entries.row, entries.col
-    comm.agree({"shape": entries.shape, "entries": len(values), "dtype": values.dtype})
+    facts = {"shape": entries.shape, "entries": len(values), "dtype": values.dtype}
+    comm.agree({**facts, "whether `values` require a gradient": values.requires_grad})
     if part is None:
         first = comm.rank == 0
         part = (
@@ -132,6 +138,7 @@ def cut(
     if not comm.alone:
         owner = part.index_select(0, physical(row))
         mine = ((owner >= comm.held.start) & (owner < comm.held.stop)).nonzero().squeeze(1)
+        values = values if shares else replicated(values, comm)
         values, row, col = values[mine], row[mine], col[mine]
     place = place.to(layout.index)
     rows, cols = (place.index_select(0, physical(t)) for t in (row, col))

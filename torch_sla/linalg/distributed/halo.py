@@ -53,8 +53,8 @@ class Halo:
         amounts = torch.bincount(sender, minlength=comm.world).tolist()
         self.sends: list[Tensor] = list(given.split(amounts))
         here = (owner >= comm.held.start) & (owner < comm.held.stop) & (owner != parts)
-        pairs = torch.unique(owner[here] * comm.parts + parts[here])
-        self.messages, self.items = pairs.numel(), int(here.sum())
+        pairs = torch.unique(torch.stack([owner[here], parts[here]]), dim=1)
+        self.messages, self.items = pairs.shape[1], int(here.sum())
         self._others = [r for r in range(comm.world) if r != comm.rank]
 
     def reading(self, positions: Callable[[Tensor], Tensor]) -> Halo:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.adjoint.exchange import exchange
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.layout import Layout
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from torch_sla.linalg.distributed.communicator import Communicator
 
 
-__all__ = ["Moved", "entry_halo", "layout_of_owned", "place_of"]
+__all__ = ["Moved", "entry_halo", "layout_of_owned", "place_of", "redistributed"]
 
 _RUN = 1 << 14  # names that are looked for at a time, at least
 
@@ -186,3 +187,33 @@ def entry_halo(
     return Moved(len(to), kept, halo), [
         torch.cat([t, new[order].to(t.dtype)]) for t, new in zip(payloads, told, strict=True)
     ]
+
+
+def redistributed(x: Tensor, source: Layout, target: Layout) -> Tensor:
+    """Send entries to the processes that own them in another layout; all call it together; differentiable.
+
+    Parameters
+    ----------
+    x
+        What is held here in `source` ``[n_held, *]``.
+
+    Returns
+    -------
+    Tensor
+        What is held here in `target` ``[n_held, *]``.
+    """
+    comm = source.comm
+    if (source.n, comm.world) != (target.n, target.comm.world):
+        raise ArgumentError(
+            f"a vector of {source.n} entries on {comm.world} processes cannot become one of {target.n} on "
+            f"{target.comm.world}"
+        )
+    differs = torch.tensor(float(not source.same(target)), device=x.device)
+    if not float(comm.reduce(differs, "max")):
+        return x
+    place = Directory(source, source.n).places(target.names).long()
+    part = target.owner(target.start + torch.arange(target.n_held, device=place.device)).long()
+    order = (part * source.n + place).argsort()
+    back = torch.empty_like(order)
+    back[order] = torch.arange(len(order), device=order.device)
+    return exchange(x, Halo(source, place[order], part[order])).index_select(0, back)

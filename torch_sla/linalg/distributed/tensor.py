@@ -18,7 +18,7 @@ from torch_sla.linalg.adjoint.exchange import exchange
 from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.distributed import local, nonlinear, spectra, verbs
 from torch_sla.linalg.distributed.communicator import Communicator, InProcess, Traffic
-from torch_sla.linalg.distributed.entries import Entries, cut, put_together, whole_nodes
+from torch_sla.linalg.distributed.entries import Entries, Held, cut, put_together, whole_nodes
 from torch_sla.linalg.distributed.knowledge import Knowledge, find_out
 from torch_sla.linalg.distributed.part import DSparseMatrix
 from torch_sla.linalg.kernels.sparse import fingerprint
@@ -153,8 +153,7 @@ class DSparseTensor(HoldsValues):
         Parameters
         ----------
         values, row, col, shape
-            The whole matrix, the same on every process. The gradient of `values` is, on each, that of the
-            entries it keeps.
+            The whole matrix, the same on every process, and so is the gradient of `values`.
         device_mesh
             One-dimensional mesh, or process group; by default all processes, or this one where the program was not
             started by ``torchrun``.
@@ -170,8 +169,16 @@ class DSparseTensor(HoldsValues):
 
             comm = communicator(device_mesh, num_partitions)
         entries = Entries(values, row, col, shape, device)
+        held = cut(comm, entries, coords, partition_method, partition_ids)
+        return cls.from_held(held, near_nullspace, verbose=verbose)
+
+    @classmethod
+    def from_held(
+        cls, held: Held, near_nullspace: Tensor | None = None, *, verbose: bool = False
+    ) -> DSparseTensor:
+        """Take what was cut from entries; `near_nullspace` is whole ``[n, k]``."""
         out = cls.__new__(cls)
-        out._set(*cut(comm, entries, coords, partition_method, partition_ids))
+        out._set(*held)
         out._describe(near_nullspace, verbose)
         return out
 

@@ -169,7 +169,8 @@ class DVector:
         if isinstance(other, DVector):
             if not self.layout.same(other.layout):
                 raise ArgumentError(
-                    "the vectors are cut into different parts; make both from the same matrix"
+                    "the vectors are cut into different parts; D.vector(x) moves the entries of one, where D is the "
+                    "matrix that the other was made from"
                 )
             return other.local
         if isinstance(other, Tensor):

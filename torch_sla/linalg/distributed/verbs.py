@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg.adjoint.exchange import exchange, gathered, total
+from torch_sla.linalg.adjoint.exchange import exchange, gathered, replicated, total
 from torch_sla.linalg.adjoint.solve import linear_solve
 from torch_sla.linalg.distributed.communicator import presence
-from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.linalg.distributed.nullspace import PartNullspace
-from torch_sla.linalg.distributed.pieces import Moved, entry_halo
+from torch_sla.linalg.distributed.pieces import Moved, entry_halo, redistributed
 from torch_sla.linalg.distributed.precond.base import PartPreconditioner, make, name_of
 from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.distributed.solve import PartSolver, SolveRequest, columns
@@ -42,26 +41,41 @@ def vector(D: DSparseTensor, x: Any) -> DVector:
     Parameters
     ----------
     x
-        A whole tensor ``[n]`` or ``[n, K]``, which every process has; what is held here ``[n_held]`` or with
-        columns, in ascending order of global numbers in each part; a `DVector`; or a `DTensor` sharded along its
-        first dimension in equal chunks, whose entries then move to their owners. Differentiable.
+        A whole tensor ``[n]`` or ``[n, K]``, of which every process has the same copy and gets the whole gradient;
+        what is held here ``[n_held]`` or with columns, in ascending order of global numbers in each part; a
+        `DVector` cut otherwise, or a `DTensor` sharded along its first dimension in equal chunks, whose entries
+        then move to their owners. Differentiable. All processes call it together, with vectors of one kind.
     """
     layout = D.layout
     if isinstance(x, DVector):
-        if not layout.same(x.layout):
-            raise ArgumentError("the vector is cut into other parts than the matrix")
-        return x
+        return (
+            x if x.layout is layout else DVector(redistributed(x.local, x.layout, layout), layout)
+        )
     if not isinstance(x, Tensor):
         raise ArgumentError(f"a vector must be a tensor, got {type(x).__name__}")
     if hasattr(x, "device_mesh"):
         return DVector(_from_chunks(D, x), layout)
-    if x.ndim in (1, 2) and x.shape[0] == layout.n:
-        return DVector(x.index_select(0, layout.names), layout)
-    if x.ndim in (1, 2) and x.shape[0] == layout.n_held:
-        return DVector(x, layout)
-    raise ArgumentError(
-        f"a vector must have the {layout.n} entries of the whole or the {layout.n_held} held here, got {list(x.shape)}"
-    )
+    if x.ndim not in (1, 2) or x.shape[0] not in (layout.n, layout.n_held):
+        raise ArgumentError(
+            f"a vector must have the {layout.n} entries of the whole or the {layout.n_held} held here, got "
+            f"{list(x.shape)}"
+        )
+    if x.requires_grad and _copied(x, layout):
+        x = replicated(x, layout.comm)
+    return DVector(x.index_select(0, layout.names) if x.shape[0] == layout.n else x, layout)
+
+
+def _copied(x: Tensor, layout: Layout) -> bool:
+    """Whether each of many processes has the whole vector, which one that holds all entries cannot tell by itself."""
+    comm = layout.comm
+    if comm.alone:
+        return False
+    whole = x.shape[0] == layout.n
+    firsts = [comm.first_part(rank) for rank in range(comm.world + 1)]
+    if not bool((layout.offsets[firsts].diff() == layout.n).any()):
+        return whole
+    certain = torch.tensor(float(whole and x.shape[0] != layout.n_held), device=x.device)
+    return bool(comm.reduce(certain, "max"))
 
 
 def _from_chunks(D: DSparseTensor, x: Any) -> Tensor:
@@ -78,15 +92,7 @@ def _from_chunks(D: DSparseTensor, x: Any) -> Tensor:
     local = x.to_local()
     counts = torch.zeros(comm.parts, dtype=torch.int64, device=local.device)
     counts[comm.held.start] = local.shape[0]
-    chunks = Layout(comm, comm.reduce(counts), device=local.device)
-    order = layout.names.argsort()
-    part = layout.owner(layout.start + torch.arange(layout.n_held, device=local.device))
-    key = (part[order].long() * layout.n + layout.names[order]).argsort()
-    places = order[key]
-    halo = Halo(chunks, layout.names[places], part[places])
-    back = torch.empty_like(places)
-    back[places] = torch.arange(len(places), device=places.device)
-    return exchange(local, halo).index_select(0, back)
+    return redistributed(local, Layout(comm, comm.reduce(counts), device=local.device), layout)
 
 
 def zeros(D: DSparseTensor, columns: int | None = None) -> DVector:
@@ -112,6 +118,10 @@ def enter(D: DSparseTensor, x: Any, name: str) -> tuple[Tensor, Callable[[Tensor
                 f"DVector with D.vector({name})"
             )
         return x, lambda y: y
+    if isinstance(x, DVector) and not layout.same(x.layout):
+        raise ArgumentError(
+            f"`{name}` is cut into other parts than the matrix; D.vector({name}) moves its entries"
+        )
     return vector(D, x).local, lambda y: DVector(y, layout)
 
 

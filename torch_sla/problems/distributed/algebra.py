@@ -17,6 +17,7 @@ from torch_sla.errors import ArgumentError, RankError, SpecError
 from torch_sla.lazy import cached_property
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.adjoint.exchange import total
+from torch_sla.linalg.distributed.entries import Entries, cut as entries_of
 from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.linalg.distributed.one_file import load_rows
 from torch_sla.linalg.distributed.tensor import DSparseTensor
@@ -58,13 +59,10 @@ def cut(A: SparseTensor, comm: Communicator, parts: Tensor | None = None) -> DSp
     """
     refuse_batch("the matrix", A.batch_shape)
     known = A.declared
-    return DSparseTensor.from_device_mesh(
-        *(A.values, A.row_indices, A.col_indices, tuple(A.shape)),
-        comm=comm,
-        coords=known.coordinates,
-        near_nullspace=known.near_nullspace,
-        partition_ids=parts,
-    )
+    entries = Entries(A.values, A.row_indices, A.col_indices, tuple(A.shape))
+    # What the values were computed from adds the shares up.
+    held = entries_of(comm, entries, known.coordinates, "auto", parts, shares=True)
+    return DSparseTensor.from_held(held, known.near_nullspace)
 
 
 class AlgebraInParts(Algebra):

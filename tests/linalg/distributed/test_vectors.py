@@ -1,0 +1,78 @@
+"""Vectors that are given whole, in parts, or cut otherwise than the matrix that they are for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from tests.helpers import rank_programs as programs
+from torch_sla.linalg.distributed.tensor import DSparseTensor
+
+if TYPE_CHECKING:
+    from tests.helpers.rank_programs import Held
+    from tests.helpers.ranks import Ranks
+
+pytestmark = pytest.mark.distributed
+
+
+def cut_twice(group: Any, gather: bool, parts: int | None = None) -> Held:
+    """A vector goes from one matrix to another that is cut otherwise, and to one whose rows lie on one process."""
+    comm = programs.communicator(group, parts)
+    A, _ = programs.matrix("irregular")
+    n = A.shape[-1]
+    values = A.values.clone().requires_grad_()
+    x = programs.rhs(n, A.dtype, 2).requires_grad_()
+    D = programs.cut(comm, A, values, "scattered")
+    E = programs.cut(comm, A, values, "gap", 1 if comm.alone else 2)
+    last = torch.full((n,), E.num_partitions - 1)
+    F = DSparseTensor.from_device_mesh(
+        *(values, A.row_indices, A.col_indices, tuple(A.shape)), partition_ids=last, comm=E.comm
+    )
+    y = torch.sin(D @ D.vector(x))
+    z = E @ E.vector(y.full_tensor() if gather else y)
+    w = F @ F.vector(F.vector(z).local)
+    loss = (w**3).sum().sum() + (y * D.vector(z)).sum().sum() + x.norm()
+    loss.backward()
+    return {"w": programs.whole(F, w.local.detach()), "values": values.grad, "x": x.grad}
+
+
+def all_on_one(group: Any, local: bool) -> Held:
+    """Gradients where one process has all rows, of vectors given whole and of what is held."""
+    A, _ = programs.matrix("irregular")
+    n = A.shape[-1]
+    D = DSparseTensor.from_device_mesh(
+        *(A.values, A.row_indices, A.col_indices, tuple(A.shape), group),
+        partition_ids=torch.ones(n, dtype=torch.int64),
+    )
+    x = programs.rhs(n, A.dtype)
+    x = (x[D.layout.names] if local else x).requires_grad_()
+    (D @ D.vector(x)).norm().backward()
+    return {"x": x.grad}
+
+
+@pytest.mark.parametrize("gather", [False, True])
+def test_vectors_go_from_one_cut_to_another(ranks: Ranks, gather: bool) -> None:
+    A, _ = programs.matrix("irregular")
+    values = A.values.clone().requires_grad_()
+    x = programs.rhs(A.shape[-1], A.dtype, 2).requires_grad_()
+    B = type(A).from_pattern(A.pattern, values)
+    y = torch.sin(B @ x)
+    z = B @ y
+    w = B @ z
+    ((w**3).sum() + (y * z).sum() + x.norm()).backward()
+    for found in (*ranks.run(3, cut_twice, gather), cut_twice(None, gather, 3)):
+        torch.testing.assert_close(found["w"], w.detach())
+        torch.testing.assert_close(found["values"], values.grad)
+        torch.testing.assert_close(found["x"], x.grad)
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_one_process_may_hold_all_rows(ranks: Ranks, local: bool) -> None:
+    A, _ = programs.matrix("irregular")
+    x = programs.rhs(A.shape[-1], A.dtype).requires_grad_()
+    (A @ x).norm().backward()
+    assert x.grad is not None
+    for rank, found in enumerate(ranks.run(3, all_on_one, local)):
+        torch.testing.assert_close(found["x"], x.grad[:0] if local and rank != 1 else x.grad)
