@@ -54,13 +54,15 @@ def regions(sizes: list[tuple[int, int, float]]) -> Singular:
     return _shuffled(parts, [np.ones((p.shape[0], 1)) for p in parts], 1)
 
 
-def bodies(*, hinged: bool) -> tuple[sp.csr_array, np.ndarray, torch.Tensor, np.ndarray]:
+def bodies(
+    *, hinged: bool, large: tuple[int, int] = (24, 24), small: int = 12
+) -> tuple[sp.csr_array, np.ndarray, torch.Tensor, np.ndarray]:
     """Plates in the plane, one large and many small; these are free, or turn around their first node.
 
     As `regions`, with the rigid-body modes of all in place of the nodes.
     """
     parts, nulls, points = [], [], []
-    for shape in [(24, 24)] + [(3, 3)] * 12 + [(6, 6)] * 12:
+    for shape in [large] + [(3, 3)] * small + [(6, 6)] * small:
         A, where = elastic(shape, clamp=False)
         modes = rigid_body_modes(where - where[0]).numpy()
         if hinged and len(where) < 100:

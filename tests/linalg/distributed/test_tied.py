@@ -30,7 +30,7 @@ def in_parts(A: sp.csr_array, parts: int = 1) -> DSparseTensor:
 
 
 def smoother(D: DSparseTensor, *, tied: bool = True) -> Chebyshev:
-    return Chebyshev(D.sharding, D.slot_values(), 2, tied=tied)
+    return Chebyshev(D.sharding, D.slot_values(), 2, edge=1 if tied else None)
 
 
 def iterations(A: sp.csr_array, parts: int) -> int:
@@ -65,7 +65,7 @@ def test_the_blocks_are_inverted() -> None:
     A = flat_cells(1e3, edge=8)
     D = in_parts(A)
     r = rhs(A.shape[0], 2)
-    ties = Ties.of(D.sharding, D.slot_values())
+    ties = Ties.of(D.sharding, D.slot_values(), 1)
     assert ties is not None
     assert len(ties.rows) == 4 * len(np.arange(1, 7, 3)) ** 3
     expected = r / torch.from_numpy(A.diagonal())[:, None]
@@ -95,7 +95,7 @@ def test_groups_stay_small_and_within_parts() -> None:
     )
     for parts in (1, 3):
         D = in_parts(sp.csr_array(A), parts)
-        ties = Ties.of(D.sharding, D.slot_values())
+        ties = Ties.of(D.sharding, D.slot_values(), 1)
         assert ties is not None
         assert torch.equal(ties.rows.sort().values, torch.arange(n))
         lengths = ties.crow.diff()
@@ -107,8 +107,8 @@ def test_groups_stay_small_and_within_parts() -> None:
 
 def test_nothing_is_tied_on_regular_meshes_and_singular_blocks_stay_apart() -> None:
     D = in_parts(flat_cells(0.0, edge=6))
-    assert Ties.of(D.sharding, D.slot_values()) is None
+    assert Ties.of(D.sharding, D.slot_values(), 1) is None
     twice = sp.csr_array(np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.1], [0.0, 0.1, 1.0]]))
     D = in_parts(twice)
-    assert Ties.of(D.sharding, D.slot_values()) is None
+    assert Ties.of(D.sharding, D.slot_values(), 1) is None
     assert float(smoother(D)._divided(torch.ones(3, 1, dtype=torch.float64)).sum()) == 3.0

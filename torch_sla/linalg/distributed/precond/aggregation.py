@@ -18,9 +18,10 @@ from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.linalg.distributed.precond.galerkin import Galerkin, galerkin
 from torch_sla.linalg.distributed.sharding import Sharding, taken
 from torch_sla.linalg.kernels.rows import row_max
-from torch_sla.linalg.kernels.sparse import expand_rows
+from torch_sla.linalg.kernels.sparse import expand_rows, spmm
 from torch_sla.linalg.kernels.spgemm import product_pattern, spgemm_masked
 from torch_sla.linalg.precond.multigrid.device.aggregate import aggregate
+from torch_sla.linalg.precond.multigrid.device.lost import least_share
 from torch_sla.linalg.precond.multigrid.device.strength import Strong
 from torch_sla.linalg.precond.multigrid.device.transfer import tentative
 from torch_sla.linalg.sparse.pattern import Pattern
@@ -53,6 +54,9 @@ class Coarser:
     again
         Makes the same of the matrix of this level, other slot values and the spectral radius of theirs: what was
         chosen stays, and so do positions and plans of exchange where these follow from it. None where not kept.
+    energy
+        Of each coarse node, the smallest share of its terms that a combination of the near-nullspace on the aggregate
+        has, where nothing is coupled to it, else infinite; None where a node is one value.
     """
 
     P: Sharding
@@ -62,6 +66,7 @@ class Coarser:
     vectors: Tensor | None
     edge: int
     again: Callable[[Sharding, Tensor, float], Coarser] | None = None
+    energy: Tensor | None = None
 
 
 def coarsen(
@@ -110,9 +115,10 @@ def coarsen(
     if renewable:
         return _Aggregated(smoothing, damping, flat)(A, values, radius)
     P, transfer = smoothing.P, smoothing.weights(values, damping / radius)
+    energy = smoothing.least_energy(values)
     del smoothing
     coarse, entries = galerkin(A, values, P, transfer)
-    return Coarser(P, transfer, coarse, entries, flat, k)
+    return Coarser(P, transfer, coarse, entries, flat, k, energy=energy)
 
 
 class _Aggregated:
@@ -136,8 +142,10 @@ class _Aggregated:
         del A  # its positions are those that the transfer was made for
         smoothing = self._smoothing
         transfer = smoothing.weights(values, self._damping / radius)
+        energy = smoothing.least_energy(values)
         coarse, entries = self._product(values, transfer)
-        return Coarser(smoothing.P, transfer, coarse, entries, self._vectors, smoothing.edge, self)
+        made = (smoothing.P, transfer, coarse, entries, self._vectors, smoothing.edge, self)
+        return Coarser(*made, energy)
 
 
 def _strong(A: Sharding, values: Tensor, edge: int, strength: float) -> tuple[Tensor, Strong]:
@@ -327,6 +335,37 @@ class _Smoothing:
             self._strong, entries[None], self._T, self._tentative, self._csr, self._m
         )[0]
         return made if self._slots is None else self._slots.coalesce(made)
+
+    def least_energy(self, values: Tensor) -> Tensor | None:
+        """Return `Coarser.energy` for slot values of the matrix."""
+        k, A, (starts, columns) = self.edge, self.A, self._T
+        if k == 1:
+            return None
+        pattern, count = A.pattern, self.P.columns.n_held // k
+        used = starts.diff() > 0
+        node = torch.full((len(used),), -1, dtype=torch.int64, device=values.device)
+        node[used] = torch.div(columns[::k].long(), k, rounding_mode="floor")
+        own = node[: A.rows.n_held]
+        row, there = own[expand_rows(pattern.crow).long()], node[pattern.ccol.long()]
+        crossing = (row != there) & (row >= 0) & (there >= 0) & (values != 0)
+        apart = torch.ones(count, dtype=torch.bool, device=values.device)
+        apart[row[crossing]] = False
+        least = values.new_full((count,), torch.inf)
+        inside = (own >= 0).nonzero().squeeze(1)
+        inside = inside[apart[own[inside]]]
+        if not len(inside):
+            return least
+        vectors = values.new_zeros(len(used), k)
+        vectors[used] = self._tentative.reshape(-1, k)
+        forces = spmm(pattern.crow, pattern.ccol, values, vectors)[inside]
+        group, vectors = own[inside], vectors[inside]
+        energy = values.new_zeros(count, k, k)
+        energy.index_add_(0, group, vectors.unsqueeze(2) * forces.unsqueeze(1))
+        terms = vectors.square() * A.diagonal(values)[inside].unsqueeze(1)
+        terms = values.new_zeros(count, k).index_add_(0, group, terms)
+        chosen = torch.unique(group)
+        least[chosen] = least_share(energy[chosen], terms[chosen])
+        return least
 
 
 def refuse_holes(A: Sharding, d: Tensor, values: Tensor) -> None:

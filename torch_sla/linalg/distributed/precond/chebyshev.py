@@ -77,8 +77,8 @@ class Chebyshev:
         Lower bound over the upper one.
     radius
         Upper bound; None: what the power method sees of it, and a little more.
-    tied
-        Whether rows that values tie together have one block in ``D``; see `Ties`.
+    edge
+        Unknowns of a node, where rows that values tie together have one block in ``D``, see `Ties`.
 
     Attributes
     ----------
@@ -96,11 +96,11 @@ class Chebyshev:
         lower: float = LOWER,
         radius: float | None = None,
         *,
-        tied: bool = False,
+        edge: int | None = None,
     ) -> None:
         self.A, d = Product(sharding, values), sharding.diagonal(values)
         self._inverse = torch.where(d != 0, 1 / torch.where(d != 0, d, 1), 0).unsqueeze(1)
-        self._ties = Ties.of(sharding, values) if tied else None
+        self._ties = None if edge is None else Ties.of(sharding, values, edge)
         self.radius = radius or self._radius(values)
         self._steps = chebyshev_steps(self.radius, degree, lower)
 

@@ -31,9 +31,15 @@ def galerkin(A: Sharding, values: Tensor, P: Sharding, transfer: Tensor) -> tupl
 
 
 def without_lost(
-    C: Sharding, entries: Tensor, P: Sharding, transfer: Tensor, diagonal: Tensor, level: int
+    C: Sharding,
+    entries: Tensor,
+    P: Sharding,
+    transfer: Tensor,
+    diagonal: Tensor,
+    level: int,
+    energy: Tensor | None,
 ) -> Tensor:
-    """Lift rows of ``C = Pᴴ A P`` that hold nothing but rounding, see `multigrid.device.lost`; of one value each.
+    """Lift rows of ``C = Pᴴ A P`` that hold nothing but rounding, see `multigrid.device.lost`.
 
     Parameters
     ----------
@@ -45,12 +51,17 @@ def without_lost(
         That of ``A`` ``[n_held]``.
     level
         Of ``A``, from 0.
+    energy
+        Of each node, see `Coarser`; None where it is one value, whose diagonal says it.
     """
     row, dtype = expand_rows(C.pattern.crow), entries.dtype
-    own = row == C.pattern.ccol
-    alone = C.row_sums(entries.abs().masked_fill(own, 0.0)) == 0
+    own, share = row == C.pattern.ccol, lost_share(dtype, level)
     terms = Product(P, transfer.square()).adjoint(diagonal.unsqueeze(1)).squeeze(1)
-    lost = alone & (C.diagonal(entries).abs() <= lost_share(dtype, level) * terms.abs())
+    if energy is None:
+        alone = C.row_sums(entries.abs().masked_fill(own, 0.0)) == 0
+        lost = alone & (C.diagonal(entries).abs() <= share * terms.abs())
+    else:
+        lost = (energy <= share).repeat_interleave(len(terms) // max(len(energy), 1))
     lift = torch.where(lost, LIFT[dtype] * terms, 0.0)
     return entries + own * lift.index_select(0, row)
 

@@ -218,7 +218,7 @@ class Hierarchy:
         self._last: Callable[[Tensor, bool], Tensor]
         self.sizes = [A.rows.n]
         while A.rows.n > coarse_size and len(self.sizes) < options.max_levels:
-            smoother = Chebyshev(A, a, options.degree, tied=True)
+            smoother = Chebyshev(A, a, options.degree, edge=edge)
             at = len(self._levels)
             made: Coarser | None = None
             if at < len(known):
@@ -241,16 +241,17 @@ class Hierarchy:
             self._levels.append(_Level(smoother, Product(made.P, made.transfer)))
             if options.renewable and made.again is not None:
                 self._chosen.append(made.again)
-            coarse = made.values
-            if made.edge == 1:
-                coarse = without_lost(made.A, coarse, made.P, made.transfer, A.diagonal(a), at)
+            coarse = without_lost(
+                *(made.A, made.values, made.P, made.transfer),
+                *(A.diagonal(a), at, made.energy),
+            )
             A, a, vectors, edge = made.A, coarse, made.vectors, made.edge
             self.sizes.append(A.rows.n)
         if A.rows.n <= max(coarse_size, 2000):
             gathered = GatheredInverse(A, a)
             self._last = gathered.turned
             return gathered.pivot
-        last = Chebyshev(A, a, _SMOOTHING_STEPS, tied=True)
+        last = Chebyshev(A, a, _SMOOTHING_STEPS, edge=edge)
         self._last = lambda r, adjoint: last.smooth(r, adjoint=adjoint)
         return 1.0
 

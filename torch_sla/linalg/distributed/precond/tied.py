@@ -41,11 +41,17 @@ class Ties:
     turned: Tensor
 
     @classmethod
-    def of(cls, A: Sharding, values: Tensor) -> Ties | None:
-        """Find the groups of a matrix, slot values ``[nnz]``; None where no rows held here are tied."""
+    def of(cls, A: Sharding, values: Tensor, edge: int) -> Ties | None:
+        """Find the groups of a matrix, slot values ``[nnz]``; None where no rows held here are tied.
+
+        Parameters
+        ----------
+        edge
+            Unknowns of a node, which stay together.
+        """
         pattern, own = A.pattern, A.diagonal(values).abs()
         # Columns of other parts come after those that are owned.
-        groups = tied_groups(pattern.crow, pattern.ccol, values, own[: A.rows.n_held])
+        groups = tied_groups(pattern.crow, pattern.ccol, values, own[: A.rows.n_held], edge)
         found = None if groups is None else groups.inverted(SINGULAR[values.dtype])
         if found is None:
             return None

@@ -21,7 +21,7 @@ from torch_sla.linalg.precond.multigrid.device.blocks import (
     transpose,
 )
 
-__all__ = ["LIFT", "lost_share", "without_lost"]
+__all__ = ["LIFT", "least_share", "lost_share", "without_lost"]
 
 # By what share of its terms the diagonal of such a row is lifted, by the precision in which levels are applied.
 LIFT = {torch.float32: 1e-4, torch.float64: 1e-8}
@@ -82,11 +82,24 @@ def _singular(A: BlockRows, T: BlockRows, share: float) -> Tensor:
     """Whether the near-nullspace has combinations of no energy on an aggregate ``[n, 1]``."""
     turned = transpose(T)
     energy = diagonal_blocks(multiply(turned, multiply(A, T)))
-    size = _terms(turned, A).abs().sqrt()
+    return least_share(energy, _terms(turned, A)).unsqueeze(1) <= share
+
+
+def least_share(energy: Tensor, terms: Tensor) -> Tensor:
+    """Return the smallest energy of a combination of vectors over what it is summed from ``[n]``.
+
+    Parameters
+    ----------
+    energy
+        Of the vectors on each aggregate ``[n, k, k]``.
+    terms
+        What its diagonal is summed from ``[n, k]``; zero of vectors that are dependent there.
+    """
+    size = terms.abs().sqrt()
     size = size.unsqueeze(1) * size.unsqueeze(2)
     eye = torch.eye(size.shape[1], dtype=size.dtype, device=size.device)
     scaled = torch.where(size > 0, energy / torch.where(size > 0, size, 1.0), eye)
-    return torch.linalg.eigvalsh((scaled + scaled.mT) / 2).abs().amin(1, keepdim=True) <= share
+    return torch.linalg.eigvalsh((scaled + scaled.mT) / 2).abs().amin(1)
 
 
 def _terms(R: BlockRows, A: BlockRows) -> Tensor:

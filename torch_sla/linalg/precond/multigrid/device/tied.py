@@ -122,7 +122,9 @@ def compressed(groups: Groups) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
     return crow, first[own] + column, (own, groups.place[row], column)
 
 
-def tied_groups(crow: Tensor, ccol: Tensor, values: Tensor, own: Tensor) -> Groups | None:
+def tied_groups(
+    crow: Tensor, ccol: Tensor, values: Tensor, own: Tensor, edge: int = 1
+) -> Groups | None:
     """Find the groups of a matrix in compressed rows; None where no rows are tied.
 
     Few rows are tied: they are grouped on the host, which is told of them once and says once where their entries are.
@@ -135,11 +137,18 @@ def tied_groups(crow: Tensor, ccol: Tensor, values: Tensor, own: Tensor) -> Grou
         ``[nnz]``, or blocks ``[nnz, b, b]``.
     own
         Sizes of the diagonal entries ``[n_rows]``, or norms of blocks.
+    edge
+        Rows of a node, one after the other, all of which are in the group of one that is tied.
     """
     b = 1 if values.ndim == 1 else values.shape[1]
     i, j = _couplings(crow, ccol, values, own)
     if not len(i):
         return None
+    if edge > 1:
+        mates = torch.arange(edge, device=i.device)
+        node = (torch.unique(torch.div(i, edge, rounding_mode="floor")) * edge).unsqueeze(1)
+        first, second = torch.cartesian_prod(mates, mates).unbind(1)
+        i, j = torch.cat([i, (node + first).flatten()]), torch.cat([j, (node + second).flatten()])
     pairs = torch.stack([i, j, crow[i].long(), crow[i + 1].long()])
     rows, *where = _rows(pairs.cpu().numpy(), _MOST // b)
     return _blocks(ccol, values.reshape(-1, b, b), rows, *where) if len(rows) else None
