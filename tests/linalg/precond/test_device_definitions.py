@@ -274,6 +274,16 @@ def test_the_coarsest_matrix_has_a_generalised_inverse(
         assert found.pivot == pytest.approx(float(pivot))
 
 
+@pytest.mark.parametrize("small", [1e-9, 1e-5])
+def test_the_inverse_of_the_coarsest_matrix_is_bounded(small: float) -> None:
+    A = torch.tensor([[1.0, small - 1.0], [small - 1.0, 1.0]], dtype=torch.float64)
+    for least in (0.0, 1e-6):
+        found = coarse_inverse(A, torch.float64, CPU, least)
+        # Eigenvalues of A are small and 2 - small.
+        expected = [1 / (2 - small), 1 / max(small, least * (2 - small))]
+        assert torch.linalg.eigvalsh(found.inverse).tolist() == pytest.approx(expected, rel=1e-5)
+
+
 def graph(edges: list[tuple[int, int, float]], n: int) -> Strong:
     S = torch.full((n, n), float("nan"))
     S.fill_diagonal_(-torch.inf)

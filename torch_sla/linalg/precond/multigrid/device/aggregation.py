@@ -61,6 +61,8 @@ _SMALL = 1 / 20  # of all unknowns, up to which two levels are visited twice bes
 _STALLED = 0.8  # of the rows of a level, which a coarser one must stay below
 _DENSE = 2048  # unknowns above which the last level is smoothed, not inverted
 _COARSE_STEPS = 8
+# Share of the largest eigenvalue of the last level that levels in a precision can tell from none.
+_LEAST = {torch.float32: 1e-6, torch.float64: 0.0}
 # Entries up to which an iteration is shorter than its launches, and is recorded.
 _SHORT = 25_000_000
 
@@ -224,7 +226,7 @@ class DeviceAggregation(DeviceHierarchy):
         smoother = Smoother(flat.values.new_empty(0), ())
         if flat.n_rows <= max(self.options.coarse_size, _DENSE if stages else 0):
             exact = dense(flatten(A, torch.float64))
-            found = coarse_inverse(exact, torch.float64, exact.device)
+            found = coarse_inverse(exact, torch.float64, exact.device, _LEAST[self.dtype])
             inverse, nullity = full_rows(found.inverse), found.nullity
         else:
             tied = tied_groups(A.crow, A.ccol, A.values, own_sizes(A))

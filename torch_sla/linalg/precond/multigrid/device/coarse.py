@@ -49,7 +49,9 @@ def is_inverse(pivot: float, asymmetry: float, dtype: torch.dtype) -> bool:
     return pivot > 10 * SINGULAR[dtype] and asymmetry <= SINGULAR[dtype]
 
 
-def coarse_inverse(dense: Tensor, dtype: torch.dtype, device: torch.device) -> CoarseInverse:
+def coarse_inverse(
+    dense: Tensor, dtype: torch.dtype, device: torch.device, least: float = 0.0
+) -> CoarseInverse:
     """Invert a small matrix on the host, in double precision.
 
     It is scaled symmetrically by its diagonal first, so that a jump of the coefficient does not pass
@@ -61,6 +63,9 @@ def coarse_inverse(dense: Tensor, dtype: torch.dtype, device: torch.device) -> C
         ``[n, n]`` with the entries of the coarsest matrix.
     dtype, device
         Of the levels.
+    least
+        Singular values below this share of the largest are taken to be as large, so that what is rounded before the
+        inverse is applied does not outgrow it.
 
     Raises
     ------
@@ -80,23 +85,23 @@ def coarse_inverse(dense: Tensor, dtype: torch.dtype, device: torch.device) -> C
     d = a.diagonal().abs()
     scale = torch.where(d > 0, d, torch.ones_like(d)).rsqrt()
     a = a * scale * scale.unsqueeze(1)
-    inverse, nullity, pivot = _inverse(a, dtype)
+    inverse, nullity, pivot = _inverse(a, dtype, least)
     inverse = inverse * scale * scale.unsqueeze(1)
     return CoarseInverse(inverse.to(device=device, dtype=dtype).contiguous(), nullity, pivot)
 
 
-def _inverse(a: Tensor, dtype: torch.dtype) -> tuple[Tensor, int, float]:
+def _inverse(a: Tensor, dtype: torch.dtype, least: float) -> tuple[Tensor, int, float]:
     """Return (pseudo-)inverse, nullity and smallest pivot of a scaled matrix."""
     n = a.shape[0]
     L, failed = torch.linalg.cholesky_ex((a + a.T) / 2)
     if n and not int(failed):
         pivot, asymmetry = float(L.diagonal().square().amin()), float((a - a.T).abs().amax())
-        if is_inverse(pivot, asymmetry, dtype):
+        if is_inverse(pivot, asymmetry, dtype) and pivot > 10 * least:
             return torch.cholesky_inverse(L), 0, pivot
     U, s, V = torch.linalg.svd(a)
     top = float(s[0]) if n else 0.0
     kept = s > SINGULAR[dtype] * top
     if top == 0.0:
         return torch.zeros_like(a), n, 0.0
-    weights = torch.where(kept, 1.0 / torch.where(kept, s, torch.ones_like(s)), 0.0)
+    weights = torch.where(kept, 1.0 / torch.where(kept, s, top).clamp(min=least * top), 0.0)
     return (V.T * weights) @ U.T, n - int(kept.sum()), float(s[-1]) / top
