@@ -150,6 +150,54 @@ def test_three_processes_write_and_two_read(ranks: Ranks, tmp_path: Path) -> Non
             assert torch.allclose(found, wanted, rtol=1e-13)
 
 
+def put_together(group: Any) -> DSparseTensor:
+    """Three parts on two processes, which have every other entry each and send them to where they belong."""
+    comm, (A, points) = Processes(group, 3), matrix("irregular")
+    share = torch.arange(len(A.values)) % comm.world == comm.rank
+    entries = A.values[share], A.row_indices[share], A.col_indices[share]
+    owned = [torch.arange(50 * p, 50 * (p + 1)) for p in comm.held]
+    near = points[torch.cat(owned)]
+    return DSparseTensor.from_local(*entries, (150, 150), owned, comm=comm, near_nullspace=near)
+
+
+def kept_in_three(group: Any, folder: str) -> str:
+    """Write where the second process cannot, then where it can; return what each says."""
+    D = put_together(group)
+    said = "nothing"
+    try:
+        save_dsparse(D, f"{folder}/file" if D.comm.rank == 1 else f"{folder}/parts")
+    except (OSError, RankError) as error:
+        said = f"{type(error).__name__}: {error}"
+    save_dsparse(D, f"{folder}/parts")
+    return said
+
+
+@pytest.mark.distributed
+def test_entries_on_their_way_are_waited_for_before_one_may_fail(
+    ranks: Ranks, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    said = ranks.run(2, kept_in_three, str(tmp_path))
+    assert said[0].startswith("RankError: process 1 cannot do its part")
+    assert said[1].startswith("FileExistsError")
+    A, _ = matrix("irregular")
+    assert torch.allclose(load_distributed_as_sparse(tmp_path / "parts").to_dense(), A.to_dense())
+
+
+def modes(group: Any, folder: str) -> list[int]:
+    D = load_dsparse(folder, comm=Processes(group))
+    assert D.near_nullspace is not None
+    return [D.layout.n_held, *D.near_nullspace.shape]
+
+
+@pytest.mark.distributed
+def test_a_process_without_rows_has_a_nullspace_too(ranks: Ranks, tmp_path: Path) -> None:
+    A, points = matrix("tiny")
+    save_dsparse(DSparseTensor.from_sparse_tensor(A, 2, near_nullspace=points), tmp_path)
+    found = ranks.run(4, modes, str(tmp_path))
+    assert sorted(found) == [[0, 0, 2], [1, 1, 2], [1, 1, 2], [1, 1, 2]]
+
+
 def kept(group: Any, folder: str) -> str:
     """Write where the folder of the second process is a file; return what each says."""
     rank = torch.distributed.get_rank(group)

@@ -71,7 +71,9 @@ def save_dsparse(
     if D.dtype == torch.bfloat16:
         raise ArgumentError("NumPy archives cannot hold bfloat16; convert the values first")
     folder = Path(directory)
-    # All processes ask together, before one of them may fail.
+    # What is asked of other processes all ask together, before one of them may fail: entries that were given elsewhere,
+    # and names of the halo.
+    D = D.settled()
     _ = D.halo_names
 
     def write() -> list[list[int]]:
@@ -353,10 +355,9 @@ def _loaded(folder: Path, comm: Communicator, device: torch.device | str) -> DSp
         rows, cols = [none], [none]
         values = [torch.zeros(0, dtype=getattr(torch, header["dtype"]))]
         for part in comm.held:
-            pieces = [
-                _some_rows(_read(folder, header, old), begin, end)
-                for old, begin, end in _sources(part, comm.parts, written)
-            ]
+            # Without rows, none of the first: what there is of each, such as a near-nullspace, is there on all.
+            sources = _sources(part, comm.parts, written) or [(0, 0, 0)]
+            pieces = [_some_rows(_read(folder, header, old), *rows_) for old, *rows_ in sources]
             mine = torch.cat([none, *(p["owned"] for p in pieces)])
             order = mine.argsort()
             owned.append(mine[order].to(device))
