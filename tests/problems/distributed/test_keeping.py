@@ -12,6 +12,7 @@ from tests.problems.distributed.test_transient import flow, heat
 from torch_sla import distribute
 from torch_sla.errors import ArgumentError, SolveError, SpecError
 from torch_sla.problems.checkpoint import Checkpoints
+from torch_sla.problems.distributed.keeping import _drop
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,6 +137,23 @@ def test_a_run_is_not_begun_anew_in_silence(tmp_path: Path) -> None:
     (many / "ranks-1").rename(many / "ranks-3")  # of which two are missing
     with pytest.raises(ArgumentError, match="none that all processes of a run kept"):
         shared.solve(values, resume=many)
+
+
+def test_what_is_called_like_the_folder_of_a_run_is_somebodys(tmp_path: Path) -> None:
+    problem, values = march("bdf2")
+    folder = tmp_path / "run"
+    for name in ("ranks-foo", "ranks-0", "ranks-03"):
+        (folder / name).mkdir(parents=True)
+    (folder / "ranks-foo" / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(_StoppedError):
+        distribute(problem, 2).solve(values, folder=folder, progress=stop_at(3))
+    done: list[int] = []
+    distribute(problem, 2).solve(values, resume=folder, progress=lambda p: done.append(p.done))
+    assert done[0] == 4
+    _drop(folder, but=folder / "ranks-2")
+    left = ["ranks-0", "ranks-03", "ranks-foo"]
+    assert sorted(path.name for path in folder.iterdir()) == left
+    assert (folder / "ranks-foo" / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
 def test_cases_of_marches_that_end_early_are_refused_or_named() -> None:

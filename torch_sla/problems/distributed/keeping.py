@@ -7,6 +7,7 @@ files that each reads one after the other, taking what it holds now.
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -242,8 +243,7 @@ def watched(
 def _candidates(folder: Path, asked: Asked) -> list[tuple[int, int]]:
     """Return steps that all processes of a group have, and how many these are; newest first."""
     found: list[tuple[int, int]] = []
-    for group in folder.glob("ranks-*"):
-        world = int(group.name.removeprefix("ranks-"))
+    for world, group in _groups(folder).items():
         each = [set(Checkpoints(group / str(rank), {}).steps) for rank in range(world)]
         found += [(step, world) for step in set.intersection(*each)]
     if asked.folder is not None:
@@ -258,7 +258,13 @@ def _candidates(folder: Path, asked: Asked) -> list[tuple[int, int]]:
     return sorted(found, reverse=True)
 
 
+def _groups(folder: Path) -> dict[int, Path]:
+    """Return the folders of runs by the number of processes; whatever else is called like them is somebody's."""
+    names = {path: re.fullmatch(r"ranks-([1-9]\d*)", path.name) for path in folder.glob("ranks-*")}
+    return {int(name[1]): path for path, name in names.items() if name is not None}
+
+
 def _drop(folder: Path, but: Path) -> None:
-    for group in folder.glob("ranks-*"):
+    for group in _groups(folder).values():
         if group != but:
             shutil.rmtree(group)
