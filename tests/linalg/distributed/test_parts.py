@@ -258,3 +258,13 @@ def test_solves_refuse_to_be_mapped_over_matrices() -> None:
     for many in (torch.func.vmap(loss), torch.func.vmap(torch.func.grad(loss))):
         with pytest.raises(ArgumentError, match="parts"):
             many(torch.stack([v, 2 * v]))
+
+
+@pytest.mark.parametrize("kept", [torch.inf, torch.nan])
+def test_norms_of_infinite_entries(kept: float) -> None:
+    values = torch.tensor([1.0, torch.inf, -torch.inf, kept, 3.0], dtype=torch.float64)
+    where = (torch.tensor([0, 1, 2, 2, 3]), torch.tensor([0, 0, 3, 2, 1]), (4, 4))
+    D, dense = DSparseTensor(values, *where, 2), SparseTensor(values, *where).to_dense()
+    for order in ("fro", 1, torch.inf):
+        wanted = torch.linalg.matrix_norm(dense, order)  # type: ignore[arg-type]
+        torch.testing.assert_close(D.norm(order), wanted, equal_nan=True)

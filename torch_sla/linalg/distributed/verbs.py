@@ -296,13 +296,14 @@ def _largest(D: DSparseTensor, sums: Tensor) -> Tensor:
     here = sums.detach()
     top = here.amax() if here.numel() else here.new_zeros(())
     best = D.comm.reduce(top, "max")
-    hit = (here == best).nonzero()
+    hit = ((here == best) | here.isnan()).nonzero()  # where there is NaN, that is the largest
     place = torch.tensor(float(D.layout.n), dtype=torch.float64, device=here.device)
     if hit.numel():
         place = (D.layout.start + hit[0, 0]).double()
     first = D.comm.reduce(place, "min")
     chosen = D.layout.start + torch.arange(len(here), device=here.device) == first
-    return total((sums * chosen).sum(), D.comm)
+    # The others may be infinite: zero times those is NaN.
+    return total(sums.where(chosen, 0.0).sum(), D.comm)
 
 
 def diagonal(D: DSparseTensor) -> DVector:
