@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,6 +58,16 @@ def test_it_goes_on(file: Path, tmp_path) -> None:
     a, b = (json.loads(r.stdout) for r in (done, whole))
     assert a["search"]["objective"] == b["search"]["objective"]
     assert a["design"] == b["design"]
+
+
+def test_a_broken_matplotlib_is_found_before_the_search(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    done = run("optimize", file, "-o", tmp_path / "run")
+    assert done.exit_code == 2
+    assert "matplotlib is installed and cannot be imported" in " ".join(done.stderr.split())
+    assert not (tmp_path / "run").exists()
 
 
 def test_words(file: Path, tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,14 @@ if TYPE_CHECKING:
     from torch_sla.problems.specs.design import DesignProblem
     from torch_sla.problems.specs.problem import Problem
 
-__all__ = ["check_folder", "read_parameters", "read_problem", "refuse_design", "require_design"]
+__all__ = [
+    "can_draw",
+    "check_folder",
+    "read_parameters",
+    "read_problem",
+    "refuse_design",
+    "require_design",
+]
 
 # What a bare type may stand for.
 _BARE = ("optimizer",)
@@ -95,6 +103,26 @@ def check_folder(path: Path) -> None:
         raise ArgumentError(f"-o {path}: {here} is a file; name a folder")
     if not os.access(here, os.W_OK | os.X_OK):
         raise ArgumentError(f"-o {path}: {here} cannot be written to; name another folder")
+
+
+def can_draw() -> bool:
+    """Whether matplotlib is there to draw with; asked before the work, as one that is broken ends what is begun.
+
+    Raises
+    ------
+    ArgumentError
+        Where it is installed and cannot be imported.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        return False
+    try:
+        importlib.import_module("matplotlib.figure")
+    except Exception as error:
+        raise ArgumentError(
+            f"matplotlib is installed and cannot be imported ({type(error).__name__}: {error}); repair it, or go "
+            "without pictures: pip uninstall matplotlib"
+        ) from error
+    return True
 
 
 def _innermost(data: Any, where: str = "") -> Iterator[str]:

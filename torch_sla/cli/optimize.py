@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import time
 from pathlib import Path
@@ -12,7 +11,13 @@ import typer
 from rich.table import Table
 
 from torch_sla.cli.console import STOPPED, command, err, exit_codes, logs, out, results, working
-from torch_sla.cli.inputs import check_folder, read_parameters, read_problem, require_design
+from torch_sla.cli.inputs import (
+    can_draw,
+    check_folder,
+    read_parameters,
+    read_problem,
+    require_design,
+)
 from torch_sla.cli.options import (
     Device,  # noqa: TC001
     File,  # noqa: TC001
@@ -81,6 +86,7 @@ def optimize(
     with exit_codes(), logs(verbose), working(names, quiet=as_json) as work:
         work.advance()
         check_folder(folder)
+        drawn = can_draw()
         problem = require_design(read_problem(file, settings, device, trust=trust), file)
         given = read_parameters(parameters)
         work.advance()
@@ -99,7 +105,7 @@ def optimize(
         written = [folder / f"{file.stem}{ending}" for ending in found.endings]
         for path in written:
             found.save(path)
-        if importlib.util.find_spec("matplotlib") is not None:
+        if drawn:
             written.append(folder / "convergence.png")
             found.plot(written[-1])
         if report is not False:

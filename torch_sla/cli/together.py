@@ -10,6 +10,7 @@ import typer
 
 from torch_sla.cli.console import FAILED, err, exit_codes, logs, outputs_table, show, working
 from torch_sla.cli.inputs import (
+    can_draw,
     check_folder,
     read_parameters,
     read_problem,
@@ -118,6 +119,7 @@ def optimize_together(
     with exit_codes(), launched(device or "auto", timeout) as ranks:
         _refuse_drawing(report=report)
         check_folder(folder)
+        drawn = ranks.first and can_draw()
         problem = require_design(read_problem(file, settings, trust=trust), file)
         given = read_parameters(parameters)
         # The first process looks: on another machine the folder may not be there at all.
@@ -135,8 +137,9 @@ def optimize_together(
             for ending in (".npz", ".csv", ".json"):
                 written.append(folder / f"{file.stem}{ending}")
                 found.save(written[-1])
-            written.append(folder / "convergence.png")
-            found.plot(written[-1])
+            if drawn:
+                written.append(folder / "convergence.png")
+                found.plot(written[-1])
             show(found, written)
 
 

@@ -56,6 +56,19 @@ def test_a_search(tmp_path: Path) -> None:
     assert said["search"]["iterations"] == 12
 
 
+def test_a_search_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hides = "import sys\nsys.modules['matplotlib'] = None\n"
+    (tmp_path / "sitecustomize.py").write_text(hides, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    file, folder = str(EXAMPLES / "distributed_design.yaml"), tmp_path / "run"
+    command = ("-m", "torch_sla.cli", "optimize", file, "-o", str(folder), "--json")
+    done = torchrun(*command, "--set", "optimizer.max_iterations=1", ranks=2)
+    assert done.returncode == 0, done.stderr
+    files = json.loads(done.stdout.strip().splitlines()[-1])["files"]
+    assert {Path(path).suffix for path in files} >= {".npz", ".csv", ".json", ".pvtu"}
+    assert not list(folder.glob("*.png"))
+
+
 def test_one_error_for_all(tmp_path: Path) -> None:
     file = str(EXAMPLES / "distributed_problem.yaml")
     command = ("-m", "torch_sla.cli", "solve", file, "--param", "kappa=-1", "-o", str(tmp_path))
