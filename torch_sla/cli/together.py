@@ -159,7 +159,8 @@ def where_kept(problem: Any, kept: Path, *, resume: bool) -> dict[str, Any]:
     if not problem.goes_on:
         if resume:
             raise ArgumentError(
-                "--resume goes on with runs in time and sweeps, and this problem is solved in one go; leave it out"
+                "--resume goes on with runs in time, and in one process with sweeps; this problem is solved in one "
+                "go, or case after case: leave it out"
             )
         return {}
     held = kept.is_dir() and any(kept.iterdir())

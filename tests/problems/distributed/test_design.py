@@ -48,6 +48,19 @@ def test_a_run_goes_on_with_another_number_of_parts(tmp_path: Path) -> None:
         distribute(problem, 2).solve(folder=tmp_path / "run")
 
 
+def test_a_run_of_one_process_is_not_gone_on_with_in_parts(tmp_path: Path) -> None:
+    rod = conductivity(LBFGS(max_iterations=2))
+    for solve, other, folder in (
+        (rod.solve, distribute(rod, 2).solve, tmp_path / "one"),
+        (distribute(rod, 2).solve, rod.solve, tmp_path / "many"),
+    ):
+        solve(folder=folder)
+        before = sorted(path.name for path in folder.iterdir())
+        with pytest.raises(ArgumentError, match=r"another run: device was .*several processes"):
+            other(resume=folder)
+        assert sorted(path.name for path in folder.iterdir()) == before
+
+
 def begun(group: Any, folder: str) -> float:
     problem = tight(cantilever(MMA(max_iterations=3)))
     return float(distribute(problem, group=group).solve(folder=folder).objective)

@@ -10,6 +10,7 @@ import torch
 import torch_sla as sla
 from tests.problems.distributed.test_transient import flow, heat
 from torch_sla import distribute
+from torch_sla.cli.together import where_kept
 from torch_sla.errors import ArgumentError, SolveError, SpecError
 from torch_sla.problems.checkpoint import Checkpoints
 from torch_sla.problems.distributed.keeping import _drop
@@ -113,6 +114,8 @@ def test_what_cannot_go_on(tmp_path: Path) -> None:
     for other, why in ((steady, "solved in one go"), (sweep, "case after case")):
         with pytest.raises(ArgumentError, match=why):
             distribute(other, 2).solve(folder=tmp_path / "other")
+        with pytest.raises(ArgumentError, match="in one process with sweeps"):
+            where_kept(distribute(other, 2), tmp_path / "other", resume=True)
 
 
 def test_a_run_is_not_begun_anew_in_silence(tmp_path: Path) -> None:

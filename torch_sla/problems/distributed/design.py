@@ -128,7 +128,7 @@ class _SharedDesign(Design):
     ) -> tuple[Checkpoints | None, Checkpoint | None]:
         """Open the folder on the first process, and tell the others what is in it."""
         # Any number of processes and threads goes on with the run, to rounding.
-        same = {**identity, "threads": "any", "device": "shared"}
+        same = {**identity, "threads": "any", "device": "several processes"}
         states: Checkpoints | None = None
 
         def look() -> Checkpoint | None:
