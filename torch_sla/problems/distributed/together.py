@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from torch_sla.errors import RankError, TorchSlaError
-from torch_sla.linalg.distributed.everywhere import agreed
+from torch_sla.linalg.distributed.everywhere import everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,9 +40,7 @@ def anchored(x: Tensor, wanted: bool, tensors: Sequence[Tensor]) -> Tensor:
 
 def told(comm: Communicator, device: torch.device, say: Callable[[], Answer]) -> Answer:
     """Return what the first process says; where it fails, all do."""
-    here = agreed(comm, device, lambda: say() if comm.rank == 0 else None)
-    data = packed(here, device)
-    size = int(comm.broadcast(torch.tensor([data.numel()], device=device)))
+    _, data, size = _from_first(comm, device, say)
     room = data if comm.rank == 0 else torch.empty(size, dtype=torch.uint8, device=device)
     return unpacked(comm.broadcast(room))
 
@@ -57,33 +55,44 @@ def handed_out(comm: Communicator, device: torch.device, make: Callable[[int], A
 
     Raises
     ------
-    TorchSlaError
-        On every process, if making fails; the first one says why.
+    ArgumentError, RankError
+        On the other processes, if making fails on the first one, whose error it repeats.
     """
-    mine: list[Answer] = []
+    mine: list[Any] = []
     for rank in range(comm.world):
-        failed: TorchSlaError | None = None
-        data = torch.zeros(0, dtype=torch.uint8, device=device)
-        if comm.rank == 0:
-            try:
-                made = make(rank)
-            except TorchSlaError as error:
-                failed = error
-            else:
-                mine += [made] if rank == 0 else []
-                data = packed(made, device) if rank else data
-        size = int(comm.broadcast(torch.tensor([-1 if failed else data.numel()], device=device)))
-        if failed is not None:
-            raise failed
-        if size < 0:
-            raise RankError("the first process cannot prepare the parts, and says why")
-        if rank and comm.rank == 0:
+        made, data, size = _from_first(comm, device, partial(make, rank), sent=rank > 0)
+        if rank == comm.rank == 0:
+            mine.append(made)
+        elif comm.rank == 0:
             comm.post({rank: data}, {})()
-        elif rank and comm.rank == rank:
+        elif comm.rank == rank:
             room = torch.empty(size, dtype=torch.uint8, device=device)
             comm.post({}, {0: room})()
             mine.append(unpacked(room))
-    return mine[0]
+        del made, data
+    found: Answer = mine[0]
+    return found
+
+
+def _from_first(
+    comm: Communicator, device: torch.device, make: Callable[[], Any], *, sent: bool = True
+) -> tuple[Any, Tensor, int]:
+    """Make something on the first process; where it fails, or cannot be sent, all do.
+
+    Returns
+    -------
+    made, data, size
+        On the first process what it made, and that as bytes, if it is to be sent; on all how many these are.
+    """
+    nothing = torch.zeros(0, dtype=torch.uint8, device=device)
+
+    def work() -> tuple[tuple[Any, Tensor], list[float]]:
+        made = make() if comm.rank == 0 else None
+        data = packed(made, device) if comm.rank == 0 and sent else nothing
+        return (made, data), [data.numel()]
+
+    (made, data), (size,) = everywhere(comm, device, work, 1)
+    return made, data, int(size)
 
 
 def packed(message: Any, device: torch.device) -> Tensor:

@@ -1,0 +1,60 @@
+"""What the first process says or makes for all: where it cannot, all end with its error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from torch_sla.linalg.distributed.communicator import InProcess
+from torch_sla.linalg.distributed.processes import Processes
+from torch_sla.problems.distributed.together import handed_out, told
+
+if TYPE_CHECKING:
+    from tests.helpers.ranks import Ranks
+
+
+def made(rank: int, bad: str) -> Any:
+    if bad == "made" and rank == 1:
+        raise OSError("no room for part 1")
+    return (lambda: rank) if bad == "sent" else {"part": rank}
+
+
+def attempt(comm: Processes, bad: str, verb: str) -> Any:
+    host = torch.device("cpu")
+    try:
+        if verb == "told":
+            return told(comm, host, lambda: made(1, bad))
+        return handed_out(comm, host, lambda rank: made(rank, bad))
+    except Exception as error:  # noqa: BLE001  whatever it is, all must be told
+        return f"{type(error).__name__}: {error}"
+    finally:
+        assert comm.reduce(torch.ones(3)).tolist() == [3.0] * 3
+
+
+def together(group: Any) -> list[Any]:
+    """Hand out and tell what is fine, what cannot be made, and what cannot be sent."""
+    comm = Processes(group)
+    return [attempt(comm, b, verb) for b in ("", "made", "sent") for verb in ("handed", "told")]
+
+
+@pytest.mark.distributed
+def test_what_the_first_process_cannot_make_or_send_ends_all(ranks: Ranks) -> None:
+    for rank, found in enumerate(ranks.run(3, together)):
+        assert found[:2] == [{"part": rank}, {"part": 1}]
+        why = "OSError: no room for part 1"
+        if rank:
+            why = f"RankError: process 0 cannot do its part: {why.partition(': ')[2]}"
+        assert found[2:4] == [why, why]
+        for said in found[4:]:
+            assert "pickle" in said
+            assert said.startswith("RankError") == (rank > 0)
+
+
+def test_one_process_has_what_it_makes() -> None:
+    comm, host = InProcess(3), torch.device("cpu")
+    assert handed_out(comm, host, lambda rank: made(rank, "")) == {"part": 0}
+    assert told(comm, host, lambda: made(1, "")) == {"part": 1}
+    with pytest.raises(OSError, match="no room"):
+        told(comm, host, lambda: made(1, "made"))
