@@ -7,6 +7,7 @@ differs is behind this face.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +20,7 @@ from torch_sla.errors import ArgumentError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Communicator", "InProcess", "Traffic", "presence"]
+__all__ = ["Communicator", "InProcess", "Traffic", "described", "presence"]
 
 Operation = Literal["sum", "max", "min"]
 
@@ -208,6 +209,24 @@ class InProcess(Communicator):
 
     def broadcast(self, x: Tensor) -> Tensor:
         return x
+
+
+def described(given: object) -> str:
+    """Return what tells two arguments apart: dtype, shape, a hash of the numbers, and whether gradients are wanted.
+
+    Examples
+    --------
+    >>> described(torch.zeros(2)), described(None)
+    ('float32 [2] (content ca08ea5bca49cc18)', 'nothing')
+    """
+    if not isinstance(given, Tensor):
+        return "nothing" if given is None else type(given).__name__
+    data = given.detach().cpu().resolve_conj().resolve_neg().contiguous().flatten()
+    content = hashlib.blake2b(data.view(torch.uint8).numpy().data, digest_size=8).hexdigest()
+    graph = ", requires grad" if given.requires_grad and torch.is_grad_enabled() else ""
+    return (
+        f"{str(given.dtype).removeprefix('torch.')} {list(given.shape)} (content {content}{graph})"
+    )
 
 
 def presence(**given: object) -> dict[str, str]:

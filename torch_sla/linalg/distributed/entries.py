@@ -13,6 +13,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError
 from torch_sla.linalg.adjoint.exchange import replicated
+from torch_sla.linalg.distributed.communicator import described
 from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.linalg.distributed.partition import choose_parts
@@ -87,11 +88,24 @@ class Entries:
 
 
 class Held(NamedTuple):
-    """Positions held here, values as they were given ``[nnz]``, and how those of other processes arrive, if any do."""
+    """What a process holds.
+
+    Parameters
+    ----------
+    sharding
+        Positions held here.
+    values
+        As they were given ``[nnz]``.
+    moved
+        How those of other processes arrive, if any do.
+    near
+        Rows held here of a near-nullspace ``[n_held, k]``.
+    """
 
     sharding: Sharding
     values: Tensor
     moved: Moved | None
+    near: Tensor | None
 
 
 def cut(
@@ -100,6 +114,7 @@ def cut(
     coords: Tensor | None,
     method: str,
     part: Tensor | None,
+    near: Tensor | None = None,
     *,
     shares: bool = False,
 ) -> Held:
@@ -115,25 +130,38 @@ def cut(
         As for `choose_parts`.
     part
         Part of each row ``[n]``, instead of choosing them.
+    near
+        Of a near-nullspace, all rows ``[n, k]``.
     shares
         Whether a process gets its share of the gradient of the values, which the caller adds up, not the whole.
+
+    Raises
+    ------
+    RankError
+        When processes were given different matrices, cuts or vectors, of which each would keep its own share.
     """
     n = entries.agreed(comm)
     values, row, col = entries.values, entries.row, entries.col
-    facts = {"shape": entries.shape, "entries": len(values), "dtype": values.dtype}
-    comm.agree({**facts, "whether `values` require a gradient": values.requires_grad})
-    if part is None:
-        first = comm.rank == 0
-        part = (
-            choose_parts(row, col, n, comm.parts, coords=coords, method=method)
-            if first
-            else torch.empty(n, dtype=torch.int64, device=row.device)
-        )
+    if not comm.alone:
+        given = {"values": values, "row": row, "col": col, "partition_ids": part}
+        given["near_nullspace"] = near
+        facts = {f"`{name}`": _described(x) for name, x in given.items()}
+        comm.agree({"`shape`": entries.shape, **facts})
+
+    def chosen() -> Tensor:
+        if near is not None:
+            _check_near(near, n)
+        if part is not None:
+            if not isinstance(part, Tensor) or part.shape != (n,):
+                raise ArgumentError(f"`partition_ids` must be [{n}], got {_shown(part)}")
+            return physical(part).long().to(row.device)
         # One process decides: the others need not come to the same cut by themselves.
-        part = comm.broadcast(part)
-    elif part.shape != (n,):
-        raise ArgumentError(f"`partition_ids` must be [{n}], got {list(part.shape)}")
-    part = physical(part).long().to(row.device)
+        if comm.rank == 0:
+            return choose_parts(row, col, n, comm.parts, coords=coords, method=method)
+        return torch.empty(n, dtype=torch.int64, device=row.device)
+
+    found = agreed(comm, row.device, chosen)
+    part = physical(found if part is not None else comm.broadcast(found)).long()
     layout, place = Layout.of_parts(comm, part)
     if not comm.alone:
         owner = part.index_select(0, physical(row))
@@ -142,20 +170,55 @@ def cut(
         values, row, col = values[mine], row[mine], col[mine]
     place = place.to(layout.index)
     rows, cols = (place.index_select(0, physical(t)) for t in (row, col))
-    return Held(Sharding(layout, layout, rows, cols), values, None)
+    held = None if near is None else near[layout.names]
+    return Held(Sharding(layout, layout, rows, cols), values, None, held)
 
 
-def put_together(comm: Communicator, entries: Entries, owned: Tensor | Sequence[Tensor]) -> Held:
-    """Send entries that each process has to the owners of their rows, those here `owned`; equal positions add up."""
+def put_together(
+    comm: Communicator,
+    entries: Entries,
+    owned: Tensor | Sequence[Tensor],
+    near: Tensor | None = None,
+) -> Held:
+    """Send entries that each process has to the owners of their rows, those here `owned`; equal positions add up.
+
+    Parameters
+    ----------
+    near
+        Of a near-nullspace, the rows owned here ``[n_held, k]``.
+    """
     n = entries.agreed(comm)
-    comm.agree({"shape": entries.shape, "dtype": entries.values.dtype})
     groups = [owned] if isinstance(owned, Tensor) else list(owned)
-    if len(groups) != len(comm.held):
-        raise ArgumentError(f"`owned` must list rows for {len(comm.held)} parts, got {len(groups)}")
+
+    def check() -> None:
+        if len(groups) != len(comm.held):
+            raise ArgumentError(
+                f"`owned` must list rows for {len(comm.held)} parts, got {len(groups)}"
+            )
+        if near is not None:
+            _check_near(near, sum(len(group) for group in groups))
+
+    agreed(comm, entries.values.device, check)
+    vectors = "nothing" if near is None else f"{near.shape[1]} columns of {near.dtype}"
+    facts = {"`shape`": entries.shape, "the dtype of `values`": entries.values.dtype}
+    comm.agree({**facts, "`near_nullspace`": vectors})
     layout, directory = layout_of_owned(comm, [physical(g) for g in groups], n)
     places = [place_of(physical(t), directory) for t in (entries.row, entries.col)]
     moved, places = entry_halo(comm, layout.owner(places[0]), places)
-    return Held(Sharding.taking(layout, layout, places), entries.values, moved)
+    return Held(Sharding.taking(layout, layout, places), entries.values, moved, near)
+
+
+def _check_near(near: Tensor, n: int) -> None:
+    if not isinstance(near, Tensor) or near.ndim != 2 or near.shape[0] != n:
+        raise ArgumentError(f"`near_nullspace` must be [{n}, k], got {_shown(near)}")
+
+
+def _described(given: object) -> str:
+    return described(physical(given) if isinstance(given, Tensor) else given)
+
+
+def _shown(given: object) -> str:
+    return str(list(given.shape)) if isinstance(given, Tensor) else type(given).__name__
 
 
 def whole_nodes(

@@ -19,6 +19,7 @@ from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.distributed import local, nonlinear, spectra, verbs
 from torch_sla.linalg.distributed.communicator import Communicator, InProcess, Traffic
 from torch_sla.linalg.distributed.entries import Entries, Held, cut, put_together, whole_nodes
+from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.linalg.distributed.knowledge import Knowledge, find_out
 from torch_sla.linalg.distributed.part import DSparseMatrix
 from torch_sla.linalg.kernels.sparse import fingerprint
@@ -95,13 +96,15 @@ class DSparseTensor(HoldsValues):
         near_nullspace: Tensor | None = None,
     ) -> None:
         entries = Entries(values, row, col, shape, device)
-        held = cut(InProcess(num_partitions), entries, coords, partition_method, partition_ids)
-        self._set(*held)
-        self._describe(near_nullspace, verbose)
+        how = coords, partition_method, partition_ids, near_nullspace
+        self._set(*cut(InProcess(num_partitions), entries, *how))
+        self._describe(verbose)
 
-    def _set(self, sharding: Sharding, values: Tensor, moved: Moved | None) -> None:
+    def _set(
+        self, sharding: Sharding, values: Tensor, moved: Moved | None, near: Tensor | None
+    ) -> None:
         self.sharding, self._values, self._moved = sharding, values, moved
-        self.near_nullspace = None
+        self.near_nullspace = near
         self._known: tuple[int, Knowledge] | None = None
 
     @classmethod
@@ -114,8 +117,7 @@ class DSparseTensor(HoldsValues):
                 f"`values` must be [{sharding.pattern.nnz}], got {list(values.shape)}"
             )
         out = cls.__new__(cls)
-        out._set(sharding, values, None)
-        out.near_nullspace = near_nullspace
+        out._set(sharding, values, None, near_nullspace)
         return out
 
     @classmethod
@@ -163,23 +165,29 @@ class DSparseTensor(HoldsValues):
             Instead of `device_mesh` and `num_partitions`, the communicator.
 
         Others as for the class.
+
+        Raises
+        ------
+        ArgumentError
+            On every process, when something is wrong on one.
+        RankError
+            If processes differ in the entries, in `partition_ids` or in `near_nullspace`: of what one computed in
+            another way, also in the last bit. Let one compute it and send it to the others.
         """
         if comm is None:
             from torch_sla.linalg.distributed.processes import communicator
 
             comm = communicator(device_mesh, num_partitions)
         entries = Entries(values, row, col, shape, device)
-        held = cut(comm, entries, coords, partition_method, partition_ids)
-        return cls.from_held(held, near_nullspace, verbose=verbose)
+        how = coords, partition_method, partition_ids, near_nullspace
+        return cls.from_held(cut(comm, entries, *how), verbose=verbose)
 
     @classmethod
-    def from_held(
-        cls, held: Held, near_nullspace: Tensor | None = None, *, verbose: bool = False
-    ) -> DSparseTensor:
-        """Take what was cut from entries; `near_nullspace` is whole ``[n, k]``."""
+    def from_held(cls, held: Held, *, verbose: bool = False) -> DSparseTensor:
+        """Take what a process holds of entries."""
         out = cls.__new__(cls)
         out._set(*held)
-        out._describe(near_nullspace, verbose)
+        out._describe(verbose)
         return out
 
     @classmethod
@@ -195,12 +203,14 @@ class DSparseTensor(HoldsValues):
     ) -> DSparseTensor:
         """Do as `from_device_mesh` over all processes; `rank` and `world_size`, where given, are checked."""
         out = cls.from_device_mesh(values, row, col, shape, **options)
-        for name, given, true in (
-            ("rank", rank, out.comm.rank),
-            ("world_size", world_size, out.comm.world),
-        ):
-            if given is not None and given != true:
-                raise ArgumentError(f"`{name}` is {given}, torch.distributed says {true}")
+        true = {"rank": out.comm.rank, "world_size": out.comm.world}
+
+        def check() -> None:
+            for name, given in (("rank", rank), ("world_size", world_size)):
+                if given is not None and given != true[name]:
+                    raise ArgumentError(f"`{name}` is {given}, torch.distributed says {true[name]}")
+
+        agreed(out.comm, out.device, check)
         return out
 
     @classmethod
@@ -241,20 +251,11 @@ class DSparseTensor(HoldsValues):
             from torch_sla.linalg.distributed.processes import communicator
 
             comm = communicator(device_mesh)
-        out = cls.__new__(cls)
-        out._set(*put_together(comm, Entries(values, row, col, shape), owned))
-        out.near_nullspace = near_nullspace
-        return out
+        entries = Entries(values, row, col, shape)
+        return cls.from_held(put_together(comm, entries, owned, near_nullspace))
 
-    def _describe(self, near_nullspace: Tensor | None, verbose: bool) -> None:
-        """Take whole vectors ``[n, k]`` along, and say how the rows were cut."""
-        n = self.shape[0]
-        if near_nullspace is not None:
-            if near_nullspace.ndim != 2 or near_nullspace.shape[0] != n:
-                raise ArgumentError(
-                    f"`near_nullspace` must be [{n}, k], got {list(near_nullspace.shape)}"
-                )
-            self.near_nullspace = near_nullspace[self.layout.names]
+    def _describe(self, verbose: bool) -> None:
+        """Say how the rows were cut."""
         if verbose:
             owned = self.layout.offsets.diff().tolist()
             logging.getLogger("torch_sla").info("%s: owned %s", self, owned)
@@ -322,8 +323,7 @@ class DSparseTensor(HoldsValues):
                 f"`values` must be {list(self._values.shape)}, got {list(values.shape)}"
             )
         out = DSparseTensor.__new__(DSparseTensor)
-        out._set(self.sharding, values, self._moved)
-        out.near_nullspace = self.near_nullspace
+        out._set(self.sharding, values, self._moved, self.near_nullspace)
         return out
 
     def settled(self) -> DSparseTensor:

@@ -17,6 +17,7 @@ from torch_sla.errors import ArgumentError, RankError, SpecError
 from torch_sla.lazy import cached_property
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.adjoint.exchange import total
+from torch_sla.linalg.distributed.communicator import described
 from torch_sla.linalg.distributed.entries import Entries, cut as entries_of
 from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.linalg.distributed.one_file import load_rows
@@ -25,7 +26,7 @@ from torch_sla.linalg.distributed.vector import DVector
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.sparse.whole import whole
 from torch_sla.problems.distributed.problem import Asked, DistributedProblem
-from torch_sla.problems.distributed.scene import Verdict, described, refuse_batch, shared
+from torch_sla.problems.distributed.scene import Verdict, refuse_batch, shared
 from torch_sla.problems.distributed.solution import SolutionInParts
 from torch_sla.problems.lowering.algebra import Algebra, Eigen, Linear, components
 from torch_sla.problems.lowering.parameters import Given
@@ -61,8 +62,8 @@ def cut(A: SparseTensor, comm: Communicator, parts: Tensor | None = None) -> DSp
     known = A.declared
     entries = Entries(A.values, A.row_indices, A.col_indices, tuple(A.shape))
     # What the values were computed from adds the shares up.
-    held = entries_of(comm, entries, known.coordinates, "auto", parts, shares=True)
-    return DSparseTensor.from_held(held, known.near_nullspace)
+    how = known.coordinates, "auto", parts, known.near_nullspace
+    return DSparseTensor.from_held(entries_of(comm, entries, *how, shares=True))
 
 
 class AlgebraInParts(Algebra):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from copy import copy
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from torch_sla.errors import ArgumentError, GradientError
+from torch_sla.linalg.distributed.communicator import described
 from torch_sla.problems.lowering.parameters import check_names, refuse_unused, whole_value
 from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.written import Formula
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.specs.value import Parameter
 
-__all__ = ["SharedScene", "Verdict", "described", "refuse_batch", "refuse_second", "shared"]
+__all__ = ["SharedScene", "Verdict", "refuse_batch", "refuse_second", "shared"]
 
 
 class Verdict:
@@ -317,11 +316,3 @@ def refuse_batch(what: str, batch: Sequence[int]) -> None:
             f"{what} has batch dimensions {list(batch)}; several processes share one problem at a time: solve for "
             "one member after the other"
         )
-
-
-def described(tensor: Tensor) -> str:
-    """Return what tells two tensors apart: dtype, shape, a hash of the numbers, and whether gradients are wanted."""
-    data = np.ascontiguousarray(tensor.detach().cpu().resolve_conj().numpy())
-    content = hashlib.blake2b(data.tobytes(), digest_size=8).hexdigest()
-    graph = ", requires grad" if tensor.requires_grad and torch.is_grad_enabled() else ""
-    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)} (content {content}{graph})"

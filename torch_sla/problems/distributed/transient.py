@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.lazy import cached_property
+from torch_sla.linalg.distributed.communicator import described
 from torch_sla.problems.analyses.analysis import inside
 from torch_sla.problems.analyses.series import Damping
 from torch_sla.problems.analyses.table import completed, write_table
@@ -18,7 +19,7 @@ from torch_sla.problems.distributed.division import Division
 from torch_sla.problems.distributed.keeping import watched
 from torch_sla.problems.distributed.outputs import Motion, TakenInParts
 from torch_sla.problems.distributed.problem import Asked, DistributedProblem
-from torch_sla.problems.distributed.scene import Verdict, described, refuse_batch
+from torch_sla.problems.distributed.scene import Verdict, refuse_batch
 from torch_sla.problems.distributed.solution import DistributedSolution, numbers_of_fields
 from torch_sla.problems.report.pieces import Frame
 from torch_sla.problems.specs.outputs import Field
