@@ -87,7 +87,7 @@ def test_a_worker_forked_while_a_thread_was_at_the_caches() -> None:
     A, b = grid(20), torch.ones(400, dtype=torch.float64)
     A.solve(b, method="cholesky", backend="native")
     locks = [cache._lock for cache in (numerics, symbolics)]
-    locks += [kept._lock for kept in symbolics._items.values() if isinstance(kept, Analyses)]
+    locks += [kept._lock.held for kept in symbolics._items.values() if isinstance(kept, Analyses)]
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
     worker = context.Process(target=_child, args=(queue, A, b))

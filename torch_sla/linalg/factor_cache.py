@@ -285,7 +285,7 @@ _counting = FreshLock()
 
 def count(event: str, times: int = 1) -> None:
     """Note that an expensive step ran: ``analyze``, ``factorize`` or ``solve``."""
-    with _counting:
+    with _counting.held:
         _counts[event] += times
 
 

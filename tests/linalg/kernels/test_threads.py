@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.kernels import patterns, sparse as kernels
 from torch_sla.linalg.kernels.threads import SMALL_WORK, one_thread_each, resolve_threads, spread
+from torch_sla.linalg.plan.stages import _Memory
+from torch_sla.linalg.precond.multigrid.device.turns import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_an_explicit_number_is_obeyed_or_refused() -> None:
@@ -63,3 +73,82 @@ def test_teams_that_overlap_leave_the_number_of_threads_as_it_was() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def stopped(work: Callable[[], object], at: int) -> bool:
+    """Call with Ctrl-C where the n-th function begins or returns; whether there was one."""
+    left = at
+
+    def trace(frame: Any, event: str, _: object) -> Any:
+        nonlocal left
+        code = frame.f_code
+        if "torch_sla" not in code.co_filename and not code.co_filename.endswith("contextlib.py"):
+            return None
+        # No signal comes where a generator yields, and what a trace raises there skips its `finally`.
+        yields = code.co_flags & inspect.CO_GENERATOR
+        if event == "call" or (event == "return" and not yields):
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def turn(turns: Turns) -> None:
+    with turns.next():
+        pass
+
+
+def users() -> dict[str, Callable[[], object]]:
+    memory, turns = _Memory[int](2), Turns(torch.device("cpu"))
+    return {
+        "look up": lambda: memory.get("a"),
+        "put": lambda: memory.put("a", 1),
+        "count": lambda: count("test", 0),
+        "turn": lambda: turn(turns),
+    }
+
+
+@pytest.mark.parametrize("kind", users())
+def test_an_interrupt_leaves_no_lock_taken(kind: str) -> None:
+    """Behind one that came as the lock was taken or given back, the next call waited for ever."""
+    at, work = 1, users()[kind]
+    while stopped(work, at):
+        other = threading.Thread(target=work, daemon=True)
+        other.start()
+        other.join(10)
+        assert not other.is_alive(), at
+        at += 1
+    assert at > 2
+
+
+def test_an_interrupt_leaves_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, calls = torch.get_num_threads(), [1]
+    real = torch.set_num_threads
+
+    def interrupted(n: int) -> None:
+        real(n)
+        if calls and calls.pop():
+            raise KeyboardInterrupt
+
+    real(2)
+    monkeypatch.setattr(torch, "set_num_threads", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt), one_thread_each():
+            pass
+        assert torch.get_num_threads() == 2
+        real(3)  # which is what the next team returns to
+        with one_thread_each():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
+    finally:
+        real(before)

@@ -50,7 +50,7 @@ class Analyses:
 
     def get(self, mates: Tensor | None = None, joined: Tensor | None = None) -> kernels.Analysis:
         """Return the analysis for these pairs and joined fronts, see `kernels.cholesky.analyze`."""
-        with self._lock:
+        with self._lock.held:
             if mates is None and joined is None:
                 self.plain = self.plain or self._analyze(None, None)
                 return self.plain
@@ -64,7 +64,7 @@ class Analyses:
     def lanes(self) -> kernels.Analysis:
         """Return the plain analysis with fronts that suit many matrices in the lanes of registers."""
         plain = self.get()
-        with self._lock:
+        with self._lock.held:
             if self._lanes is None:
                 p = self.pattern
                 self._lanes = kernels.analyze(p.crow, p.ccol, ordering=plain.order, lanes=True)

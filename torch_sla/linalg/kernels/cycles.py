@@ -115,7 +115,7 @@ class CompiledCycle:
 
     def update(self, values: Tensor) -> None:
         """Recompute the numbers of all levels on the same aggregates and patterns."""
-        with self._lock:
+        with self._lock.held:
             self._guarded(self._native.update, self._values(values), self._threads)
 
     def skeleton(self) -> Self:
@@ -141,7 +141,7 @@ class CompiledCycle:
         expect_columns(r, "r", self.n)
         r = _real(r, "r")
         z = torch.empty_like(r)
-        with self._lock:
+        with self._lock.held:
             self._native.apply(r.numpy(), z.numpy(), transposed, self._threads)
         return z
 
@@ -166,7 +166,7 @@ class CompiledCycle:
         if nullspace is not None:
             expect_shape(nullspace, "nullspace", (self.n, nullspace.shape[-1]))
             basis = plain(torch.linalg.qr(plain(nullspace, b.dtype))[0].T).numpy()
-        with self._lock:
+        with self._lock.held:
             reports = self._native.cg(
                 values,
                 b.numpy(),
@@ -202,7 +202,7 @@ class CompiledCycle:
             raise ArgumentError(f"`b` must be [{self.n}, K], got {list(b.shape)}")
         crow, ccol, values = matrix
         x = self._start(b, x0)
-        with self._lock:
+        with self._lock.held:
             reports = self._native.krylov(
                 method,
                 int32(crow, "crow").numpy(),

@@ -37,31 +37,36 @@ class ForkLock:
     It is for compiled work on one object, which has a lock of its own that would stay taken there. Who holds one
     takes no other.
 
+    Attributes
+    ----------
+    held
+        What a ``with`` takes. It is one of Python's own, since a signal that came within an ``__enter__`` written in
+        Python, behind the taking, would leave it taken for ever.
+
     Examples
     --------
     >>> lock = ForkLock()
-    >>> with lock:
+    >>> with lock.held:
     ...     pass
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self.held = threading.RLock()
         _fork_locks.add(self)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
 
 
 class FreshLock:
     """A lock that is free in a forked child, whoever held it in the parent: for short work on Python's own objects.
 
+    Attributes
+    ----------
+    held
+        What a ``with`` takes, as that of `ForkLock`.
+
     Examples
     --------
     >>> lock = FreshLock()
-    >>> with lock:
+    >>> with lock.held:
     ...     pass
     """
 
@@ -71,13 +76,7 @@ class FreshLock:
 
     def renew(self) -> None:
         """Forget who holds it."""
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self.held = threading.Lock()
 
 
 _fresh_locks: weakref.WeakSet[FreshLock] = weakref.WeakSet()
@@ -90,13 +89,13 @@ def _before_fork() -> None:
     # While one is waited for, other threads may make new ones.
     while fresh := [lock for lock in _fork_locks.copy() if lock not in _taken]:
         for lock in fresh:
-            lock.__enter__()
+            lock.held.acquire()
             _taken.append(lock)
 
 
 def _after_fork() -> None:
     while _taken:
-        _taken.pop().__exit__()
+        _taken.pop().held.release()
 
 
 def _after_fork_in_child() -> None:
@@ -147,17 +146,19 @@ def one_thread_each() -> Iterator[None]:
     The number is one for the whole process, and what another team has made of it is not what to return to.
     """
     global _teams, _every
-    with _guard:
-        if _teams == 0:
-            _every = torch.get_num_threads()
-        _teams += 1
-        torch.set_num_threads(1)
+    counted = False
     try:
+        with _guard.held:
+            if _teams == 0:
+                _every = torch.get_num_threads()
+            _teams, counted = _teams + 1, True
+            torch.set_num_threads(1)
         yield
     finally:
-        with _guard:
-            _teams -= 1
-            torch.set_num_threads(_every)
+        if counted:
+            with _guard.held:
+                _teams -= 1
+                torch.set_num_threads(_every)
 
 
 def _as_member() -> None:

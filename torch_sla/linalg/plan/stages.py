@@ -42,15 +42,15 @@ class _Memory(Generic[T]):
         self._lock = FreshLock()
 
     def get(self, key: Hashable) -> T | None:
-        with self._lock:
+        with self._lock.held:
             return self._items.get(key)
 
     def clear(self) -> None:
-        with self._lock:
+        with self._lock.held:
             self._items.clear()
 
     def put(self, key: Hashable, item: T) -> None:
-        with self._lock:
+        with self._lock.held:
             self._items[key] = item
             if len(self._items) > self._size:
                 del self._items[next(iter(self._items))]

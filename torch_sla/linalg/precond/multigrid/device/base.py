@@ -77,7 +77,7 @@ class DeviceHierarchy(Leveled):
     @outside_inference
     def update(self, values: Tensor) -> None:
         """Take new slot values ``[nnz_csr]``; what the pattern decides stays."""
-        with self._turns:
+        with self._turns.next():
             self._update(values)
 
     @outside_inference
@@ -103,7 +103,7 @@ class DeviceHierarchy(Leveled):
         options
             Tolerances and limits.
         """
-        with self._turns:
+        with self._turns.next():
             return self._cg(values, b, x0, options)
 
     def apply(self, r: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class DeviceHierarchy(Leveled):
     def _turn(self, r: Tensor, *, adjoint: bool) -> Tensor:
         expect_columns(r, "r", self.n)
         columns = plain(r).reshape(self.n, 1 if r.ndim == 1 else r.shape[1])
-        with self._turns:
+        with self._turns.next():
             return self._apply(columns, adjoint=adjoint).reshape(r.shape)
 
     @property

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import torch
 
 from torch_sla.linalg.kernels.threads import ForkLock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Turns"]
 
@@ -22,7 +28,7 @@ class Turns:
     Examples
     --------
     >>> turns = Turns(torch.device("cpu"))
-    >>> with turns:
+    >>> with turns.next():
     ...     pass
     """
 
@@ -33,12 +39,12 @@ class Turns:
     def _stream(self) -> torch.cuda.Stream | None:
         return torch.cuda.current_stream(self._device) if self._device.type == "cuda" else None
 
-    def __enter__(self) -> None:
-        self._lock.__enter__()
-        stream, last = self._stream(), self._last
-        if stream is not None and last is not None and stream != last:
-            stream.wait_stream(last)
-        self._last = stream
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.__exit__()
+    @contextmanager
+    def next(self) -> Iterator[None]:
+        """Wait for the turn, and have it as long as the block lasts."""
+        with self._lock.held:
+            stream, last = self._stream(), self._last
+            if stream is not None and last is not None and stream != last:
+                stream.wait_stream(last)
+            self._last = stream
+            yield
