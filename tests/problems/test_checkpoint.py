@@ -14,7 +14,7 @@ import torch
 
 from torch_sla.errors import ArgumentError
 from torch_sla.problems import checkpoint
-from torch_sla.problems.checkpoint import Checkpoints, forget, opened
+from torch_sla.problems.checkpoint import Checkpoints
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,8 +61,10 @@ def test_the_newest_stay_and_records_all(tmp_path) -> None:
         *(f"records-{step:09d}.ckpt" for step in (1, 2, 5)),
         *(f"state-{step:09d}.ckpt" for step in (2, 5)),
     ]
-    assert [float(part["T"][0]) for part in states.records(2)] == [1.0, 2.0]
-    assert not (tmp_path / "records-000000005.ckpt").exists()  # of a future that is gone
+    assert [[float(part["T"][0]) for part in states.at(n).records] for n in (2, 5)] == [
+        [1.0, 2.0],
+        [1.0, 2.0, 5.0],
+    ]
 
 
 @pytest.mark.parametrize("at", [0, 30, 120, -1])
@@ -83,13 +85,63 @@ def test_a_damaged_newest_is_skipped_and_said(tmp_path, caplog, at: int) -> None
     assert states.latest().step == 1  # cut short
 
 
-def test_damaged_records_are_an_error(tmp_path) -> None:
+@pytest.mark.parametrize("gone", [False, True])
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_state_without_all_its_records_is_none(tmp_path, caplog, step: int, gone: bool) -> None:
+    """Rows of a file that was gone were left out in silence."""
     states = Checkpoints(tmp_path, WHO)
-    states.save(1, {}, records={"T": torch.ones(3)})
-    path = tmp_path / "records-000000001.ckpt"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ArgumentError, match="start again in another folder"):
-        states.records(1)
+    for n in (1, 2, 3):
+        states.save(n, {}, records={"T": torch.full((1,), float(n))})
+    path = tmp_path / f"records-00000000{step}.ckpt"
+    content = path.read_bytes()
+    path.unlink() if gone else path.write_bytes(content[:-1])
+    with caplog.at_level(logging.WARNING, logger="torch_sla"):
+        found = states.latest()
+    assert (None if found is None else found.step) == (2 if step == 3 else None)
+    assert path.name in caplog.text
+
+
+def test_records_of_a_run_that_did_not_get_as_far_as_its_state_are_nobodys(tmp_path) -> None:
+    """They stood before those of the run that began anew, or went on from before."""
+    for first in (None, 3):
+        folder = tmp_path / str(first)
+        states = Checkpoints(folder, WHO)
+        if first is not None:
+            states.save(first, {}, records={"T": torch.tensor([3.0])})
+        states.save(5, {}, records={"T": torch.tensor([4.0, 5.0])})
+        (folder / "state-000000005.ckpt").unlink()  # killed before this was written
+        states = Checkpoints(folder, WHO)
+        found = states.latest()
+        assert (None if found is None else found.step) == first
+        states.save(7, {}, records={"T": torch.tensor([6.0, 7.0])})
+        rows = [part["T"].tolist() for part in Checkpoints(folder, WHO).latest().records]
+        assert rows == [*([[3.0]] if first else []), [6.0, 7.0]]
+
+
+def test_a_step_that_is_saved_again_has_its_last_records(tmp_path) -> None:
+    states = Checkpoints(tmp_path, WHO)
+    for step, value in ((1, 1.0), (2, 2.0), (2, 3.0), (4, 4.0)):
+        states.save(step, {}, records={"T": torch.tensor(value)})
+    assert [float(part["T"]) for part in states.latest().records] == [1.0, 3.0, 4.0]
+
+
+def test_records_that_no_state_needs_go(tmp_path) -> None:
+    states = Checkpoints(tmp_path, WHO)
+    for step in range(1, 7):
+        since = 3 if step > 3 else 0
+        states.save(step, {}, records={"T": torch.tensor(float(step))}, since=since)
+    assert [float(part["T"]) for part in states.latest().records] == [4.0, 5.0, 6.0]
+    assert [n for n in names(tmp_path) if n.startswith("records")] == [
+        f"records-{step:09d}.ckpt" for step in (4, 5, 6)
+    ]
+
+
+def test_what_only_begins_like_a_state_is_none(tmp_path) -> None:
+    states = Checkpoints(tmp_path, WHO)
+    states.save(1, {"u": torch.ones(1)})
+    (tmp_path / "state-000000001 (copy).ckpt").write_bytes(b"")
+    (tmp_path / "state-000000002.ckpt").write_bytes(b"")
+    assert states.latest().step == 1
 
 
 def test_another_run_is_an_error_that_says_what_differs(tmp_path) -> None:
@@ -128,44 +180,3 @@ def test_a_kill_while_writing_leaves_whole_states(tmp_path) -> None:
     assert states.latest().step == 1
     states.save(2, {})
     assert states.latest().step == 2
-
-
-def test_start_and_go_on(tmp_path) -> None:
-    assert opened(None, None, WHO) == (None, None)
-    run = tmp_path / "run"
-    states, found = opened(run, None, WHO)
-    assert found is None
-    states.save(3, {})
-    with pytest.raises(ArgumentError, match="holds a run already"):
-        opened(run, None, WHO)
-    with pytest.raises(ArgumentError, match="give one of them"):
-        opened(run, run, WHO)
-    with pytest.raises(ArgumentError, match="no folder"):
-        opened(None, tmp_path / "missing", WHO)
-    assert opened(None, run, WHO)[1].step == 3
-    with pytest.raises(ArgumentError, match="at least 1"):
-        Checkpoints(run, WHO, keep=0)
-
-
-def test_a_run_at_its_end_takes_nothing_along(tmp_path) -> None:
-    folder = tmp_path / "plate.run"
-    for place in (folder, folder / "ranks-2" / "0", folder / "ranks-2" / "1"):
-        Checkpoints(place, {}).save(1, {"u": torch.ones(2)}, records={"p": torch.ones(1)})
-        (place / "state-000000002.123.part").write_bytes(b"half")
-    (folder / "thesis.txt").write_text("mine")
-    forget(folder)
-    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
-    (folder / "thesis.txt").unlink()
-    forget(folder)
-    assert not folder.exists()
-    forget(folder)
-
-
-def test_a_run_of_which_nothing_is_whole_does_not_begin_again_in_silence(tmp_path) -> None:
-    states = Checkpoints(tmp_path, {})
-    for step in (1, 2):
-        states.save(step, {"u": torch.ones(2)})
-    for path in tmp_path.glob("state-*"):
-        path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ArgumentError, match=r"every state in .* is damaged"):
-        opened(None, tmp_path, {})

@@ -83,7 +83,7 @@ def solve(
         )
         return
     picture, report = picture is not False, report is not False
-    from torch_sla.problems.checkpoint import forget
+    from torch_sla.problems.folder import forget
 
     names = ["reading", "compiling", "solving", "writing"]
     with exit_codes(), logs(verbose), working(names, quiet=as_json) as work:

@@ -50,9 +50,9 @@ def solve_together(
 ) -> None:
     """Solve with all processes; the first one speaks, each writes its part."""
     from torch_sla.linalg.distributed.launch import launched
-    from torch_sla.problems.checkpoint import forget
     from torch_sla.problems.distributed.problem import distribute
     from torch_sla.problems.distributed.together import told
+    from torch_sla.problems.folder import forget
     from torch_sla.problems.report.pieces import summary_of_parts
 
     names = ["reading", "cutting", "solving", "writing"]

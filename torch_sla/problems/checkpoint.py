@@ -3,6 +3,10 @@
 A file holds a line of magic, a checksum of the rest, a JSON header and the raw bytes of tensors. It is written under
 another name, flushed to the disk and renamed, so that at every moment a reader sees whole files only. Nothing in it is
 code.
+
+What a run has found so far is in records, one file for each save. A state names the newest of those that it stands on,
+and each of them the one before, so that one that is gone is missed, and one of a run that did not get as far as its
+state is nobody's.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import logging
 import os
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,22 +32,14 @@ from torch_sla.problems.identity import raw_bytes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = [
-    "Checkpoint",
-    "Checkpoints",
-    "all_damaged",
-    "forget",
-    "held",
-    "opened",
-    "require_folder",
-    "require_free",
-]
+__all__ = ["Checkpoint", "Checkpoints"]
 
 logger = logging.getLogger(__name__)
 
-_MAGIC = b"torch-sla checkpoint 1\n"
+_MAGIC = b"torch-sla checkpoint 2\n"
 _DIGEST = 64
 _FASTEST = 0.01
+_DIGITS = 9
 
 
 class _DamagedError(Exception):
@@ -62,11 +58,14 @@ class Checkpoint:
         By name, on the CPU; bit for bit what was saved.
     data
         What else was saved, as JSON has it.
+    records
+        What the saves up to this one were given as records, in order.
     """
 
     step: int
     tensors: dict[str, Tensor]
     data: dict[str, Any]
+    records: tuple[dict[str, Tensor], ...] = ()
 
 
 class Checkpoints:
@@ -102,6 +101,9 @@ class Checkpoints:
         self.identity: dict[str, Any] = json.loads(json.dumps(dict(identity)))
         self._cost, self._last = _FASTEST, time.monotonic()
         self._since: deque[int] = deque(maxlen=keep)
+        # Steps of the newest records, and of those before them.
+        self._newest: int | None = None
+        self._before: int | None = None
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -116,7 +118,7 @@ class Checkpoints:
         tensors: Mapping[str, Tensor],
         data: Mapping[str, Any] | None = None,
         records: Mapping[str, Tensor] | None = None,
-        since: int = 0,
+        since: int = -1,
     ) -> None:
         """Write a state whole or not at all, then drop older ones.
 
@@ -127,19 +129,22 @@ class Checkpoints:
         tensors, data
             The state: tensors by name, and what JSON can hold.
         records
-            What was found since the last save; kept for good, see `records`.
+            What was found since the last save; kept for good. Saving a step again replaces its records.
         since
             The step up to which records are needed no more by this state; they go with the states that need them.
         """
         start = time.monotonic()
         self.directory.mkdir(parents=True, exist_ok=True)
         if records:
-            self._write(self._path("records", step), step, records, {})
-        self._write(self._path("state", step), step, tensors, data or {})
+            before = self._before if step == self._newest else self._newest
+            self._write(self._path("records", step), step, records, {"before": before})
+            self._newest, self._before = step, before
+        more = {"data": dict(data or {}), "records": self._newest, "since": since}
+        self._write(self._path("state", step), step, tensors, more)
         for old in self._files("state")[: -self.keep]:
             old.unlink(missing_ok=True)
         self._since.append(since)
-        if min(self._since) > 0 and len(self._since) == self.keep:
+        if min(self._since) >= 0 and len(self._since) == self.keep:
             for old in self._files("records"):
                 if _step(old) <= min(self._since):
                     old.unlink(missing_ok=True)
@@ -148,19 +153,20 @@ class Checkpoints:
         logger.debug("saved step %d in %s (%.1f ms)", step, self.directory, 1e3 * self._cost)
 
     def _path(self, kind: str, step: int) -> Path:
-        return self.directory / f"{kind}-{step:09d}.ckpt"
+        return self.directory / f"{kind}-{step:0{_DIGITS}d}.ckpt"
 
     def _files(self, kind: str) -> list[Path]:
-        return sorted(self.directory.glob(f"{kind}-*.ckpt"))
+        # What else begins like this, a copy that someone made, is none of them.
+        return sorted(self.directory.glob(f"{kind}-{'[0-9]' * _DIGITS}.ckpt"))
 
     def _write(
-        self, path: Path, step: int, tensors: Mapping[str, Tensor], data: Mapping[str, Any]
+        self, path: Path, step: int, tensors: Mapping[str, Tensor], more: Mapping[str, Any]
     ) -> None:
         arrays = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         layout = [
             [n, str(a.dtype).removeprefix("torch."), list(a.shape)] for n, a in arrays.items()
         ]
-        header = {"step": step, "identity": self.identity, "data": dict(data), "tensors": layout}
+        header = {"step": step, "identity": self.identity, "tensors": layout, **more}
         parts: list[bytes | memoryview] = [json.dumps(header).encode() + b"\n"]
         parts += [raw_bytes(a) for a in arrays.values()]
         digest = hashlib.blake2b(digest_size=_DIGEST // 2)
@@ -188,20 +194,19 @@ class Checkpoints:
         return not self._files("state")
 
     def latest(self) -> Checkpoint | None:
-        """Return the newest state that is whole, None where there is none.
+        """Return the newest state that is whole, with all records that it stands on; None where there is none.
 
-        A damaged one is skipped and named in a warning of the log.
+        A damaged one is skipped and named in a warning of the log. What is saved next goes on from the one returned.
 
         Raises
         ------
         ArgumentError
             If it belongs to another run; says what differs.
         """
-        for path in reversed(self._files("state")):
-            try:
-                return self._read(path)
-            except _DamagedError as damage:
-                logger.warning("%s is skipped: %s", path, damage)
+        for step in reversed(self.steps):
+            found = self.at(step)
+            if found is not None:
+                return found
         return None
 
     @property
@@ -210,42 +215,41 @@ class Checkpoints:
         return [_step(path) for path in self._files("state")]
 
     def at(self, step: int) -> Checkpoint | None:
-        """Return the state of a step; None where it is damaged or not there. Errors as of `latest`."""
+        """Return the state of a step; None where it is damaged or not there. Otherwise as `latest`."""
         path = self._path("state", step)
-        try:
-            return self._read(path)
-        except FileNotFoundError:
+        if not path.exists():
             return None
+        try:
+            header, tensors = self._read(path)
+            steps, records = self._records(header["records"], header["since"])
         except _DamagedError as damage:
             logger.warning("%s is skipped: %s", path, damage)
             return None
+        self._newest, self._before, *_ = [*steps, None, None]
+        return Checkpoint(header["step"], tensors, header["data"], tuple(reversed(records)))
 
-    def records(self, step: int) -> list[dict[str, Tensor]]:
-        """Return what `save` was given as records up to a step, in order.
-
-        Raises
-        ------
-        ArgumentError
-            If one of them is damaged, or belongs to another run.
-        """
-        found = []
-        for path in self._files("records"):
-            if _step(path) > step:
-                path.unlink(missing_ok=True)
-                continue
+    def _records(self, newest: int | None, since: int) -> tuple[list[int], list[dict[str, Tensor]]]:
+        """Return the steps of the records that a state needs, and what is in them, the newest first."""
+        steps: list[int] = []
+        found: list[dict[str, Tensor]] = []
+        step = newest
+        while step is not None and step > since:
+            path = self._path("records", step)
             try:
-                found.append(self._read(path).tensors)
+                header, tensors = self._read(path)
+            except FileNotFoundError:
+                raise _DamagedError(f"{path.name}, which it stands on, is gone") from None
             except _DamagedError as damage:
-                raise ArgumentError(
-                    f"{path} is damaged ({damage}), and results in it cannot be told without it; "
-                    "start again in another folder"
-                ) from None
-        return found
+                raise _DamagedError(f"of {path.name}, which it stands on: {damage}") from None
+            steps.append(step)
+            found.append(tensors)
+            step = header["before"]
+        return steps, found
 
-    def _read(self, path: Path) -> Checkpoint:
+    def _read(self, path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
-                raise _DamagedError("it does not begin as a checkpoint does")
+                raise _DamagedError("it does not begin as a checkpoint of this version does")
             wanted = file.read(_DIGEST + 1).strip().decode("ascii", "replace")
             body = bytearray(file.read())
         found = hashlib.blake2b(body, digest_size=_DIGEST // 2).hexdigest()
@@ -262,7 +266,7 @@ class Checkpoints:
             value = torch.empty(0, dtype=dtype) if raw is None else raw.view(dtype)
             tensors[name] = value.reshape(shape)
             at += size
-        return Checkpoint(header["step"], tensors, header["data"])
+        return header, tensors
 
     def _compare(self, path: Path, other: Mapping[str, Any]) -> None:
         differences = _differences(other, self.identity)
@@ -275,112 +279,6 @@ class Checkpoints:
 
 def _step(path: Path) -> int:
     return int(path.stem.partition("-")[2])
-
-
-def opened(
-    folder: str | Path | None,
-    resume: str | Path | None,
-    identity: Mapping[str, Any],
-    keep: int = 2,
-    *,
-    whole: bool = False,
-) -> tuple[Checkpoints | None, Checkpoint | None]:
-    """Start a run in a folder, go on with one, or neither.
-
-    Parameters
-    ----------
-    folder
-        Where a new run is kept.
-    resume
-        Where a run goes on.
-    identity, keep
-        See `Checkpoints`.
-    whole
-        Whether what was saved as records stands among the tensors of the state.
-
-    Returns
-    -------
-    checkpoints, state
-        Where to save, None where nothing is kept; and the state to go on from, None at the start.
-
-    Raises
-    ------
-    ArgumentError
-        If both are given, if ``folder`` holds a run already, if ``resume`` is no folder, holds another run or nothing
-        but damaged states.
-    """
-    if folder is not None and resume is not None:
-        raise ArgumentError("folder starts a run and resume goes on with one; give one of them")
-    if resume is not None:
-        require_folder(resume)
-        checkpoints = Checkpoints(resume, identity, keep)
-        found = checkpoints.latest()
-        if found is None and not checkpoints.empty:
-            raise all_damaged(resume)
-        if found is None and held(resume):
-            raise ArgumentError(
-                f"resume: {str(resume)!r} holds a run that several processes share; they go on with it (torchrun, "
-                "distribute), or start again in another folder"
-            )
-        if whole and found is not None:
-            tensors = dict(found.tensors)
-            for record in checkpoints.records(found.step):
-                tensors |= record
-            found = replace(found, tensors=tensors)
-        return checkpoints, found
-    if folder is None:
-        return None, None
-    require_free(folder)
-    return Checkpoints(folder, identity, keep), None
-
-
-def held(folder: str | Path) -> bool:
-    """Whether a folder holds any state of any run, of one process or of several with one folder each."""
-    places = [folder := Path(folder), *folder.glob("ranks-*/*")]
-    return any(not Checkpoints(place, {}).empty for place in places)
-
-
-def require_free(folder: str | Path) -> None:
-    """Raise where a new run would be kept beside another."""
-    if held(folder):
-        raise ArgumentError(
-            f"folder: {str(folder)!r} holds a run already; resume={str(folder)!r} goes on with it, or take "
-            "another folder"
-        )
-
-
-def require_folder(resume: str | Path) -> None:
-    """Raise where there is nothing that a run could go on from."""
-    if not Path(resume).is_dir():
-        raise ArgumentError(f"resume: there is no folder {str(resume)!r} to go on from")
-
-
-def all_damaged(resume: str | Path) -> ArgumentError:
-    """Return the error for a run of which no state can be read."""
-    return ArgumentError(
-        f"resume: every state in {str(resume)!r} is damaged, so there is nothing to go on from; start again in "
-        "another folder"
-    )
-
-
-def forget(folder: str | Path) -> None:
-    """Drop a run that is at its end: its states, and the folders that hold nothing else then.
-
-    Whatever else lies there is somebody's.
-
-    Parameters
-    ----------
-    folder
-        Of one process, or of several with one folder each.
-    """
-    every = [folder := Path(folder), *folder.glob("ranks-*"), *folder.glob("ranks-*/*")]
-    for place in reversed(every):
-        for kind in ("state", "records"):
-            for file in place.glob(f"{kind}-*"):
-                if file.suffix in (".ckpt", ".part"):
-                    file.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            place.rmdir()
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:

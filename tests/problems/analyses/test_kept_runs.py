@@ -38,7 +38,10 @@ from torch_sla.errors import ArgumentError, SolveError
 from torch_sla.problems.analyses import sweep as sweeps
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from torch_sla.problems.progress import Progress
 
 
 def fin(**more: object) -> PoissonProblem:
@@ -322,6 +325,51 @@ def test_a_march_that_was_killed_twice_and_damaged_goes_on(tmp_path) -> None:
         6,
     )  # the damaged state is skipped; after step 5 one is saved if there was time
     same_march(problem.solve(), found)
+
+
+@pytest.mark.parametrize("gone", ["records-000000003.ckpt", "state-*.ckpt"])
+def test_a_folder_that_lost_files_gives_no_other_numbers(tmp_path, monkeypatch, gone: str) -> None:
+    """Rows of records that were gone were left out, and those of a run without states came twice."""
+    problem, folder = heating(), tmp_path / "run"
+
+    def stopped_at(step: int) -> Callable[[Progress], None]:
+        def stop(progress: Progress) -> None:
+            if progress.done == step:
+                raise StopError
+
+        return stop
+
+    monkeypatch.setattr("torch_sla.problems.checkpoint.Checkpoints.patience", 0.0)
+    with pytest.raises(StopError):
+        problem.solve(folder=folder, progress=stopped_at(4))
+    for path in folder.glob(gone):
+        path.unlink()
+    if gone.startswith("records"):
+        with pytest.raises(ArgumentError, match="is damaged, so there is nothing to go on from"):
+            problem.solve(resume=folder)
+        return
+    monkeypatch.setattr("torch_sla.problems.checkpoint.Checkpoints.patience", 1e9)
+    with pytest.raises(StopError):
+        problem.solve(resume=folder, progress=stopped_at(6))
+    same_march(problem.solve(), problem.solve(resume=folder))
+
+
+def test_a_folder_is_given_back_whatever_ends_a_run(tmp_path) -> None:
+    problem, folder = heating(), tmp_path / "run"
+
+    def meanwhile(progress: Progress) -> None:
+        for how in ({"folder": folder}, {"resume": folder}):
+            with pytest.raises(ArgumentError, match="is at work in"):
+                problem.solve(**how)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as held:
+        problem.solve(folder=folder, progress=meanwhile)
+    same_march(problem.solve(), problem.solve(resume=folder))
+    assert held.value.__traceback__ is not None  # whoever holds on to it does not hold the folder
+    with pytest.raises(ArgumentError, match="is no parameter"):
+        problem.solve(folder=tmp_path / "other", nothing=1.0)
+    assert not (tmp_path / "other").exists()
 
 
 def test_gradients_and_a_folder_exclude_each_other(tmp_path) -> None:

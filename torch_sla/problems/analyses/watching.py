@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.problems.checkpoint import opened
+from torch_sla.problems.folder import opened
 from torch_sla.problems.identity import run_identity
 from torch_sla.problems.lowering.parameters import wants_gradient
 from torch_sla.problems.progress import Reporter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from torch_sla.problems.checkpoint import Checkpoint, Checkpoints
@@ -85,7 +86,7 @@ class Watching:
         """
         if self.found is None or self.states is None:
             return None
-        parts = self.states.records(self.done)
+        parts = self.found.records
         names = parts[0] if parts else ()
         records = {name: torch.cat([part[name] for part in parts]) for name in names}
         self._saved = len(next(iter(records.values()))) if records else 0
@@ -138,14 +139,15 @@ class Watching:
             raise
 
 
+@contextmanager
 def watching(
     model: Any,
     values: Mapping[str, Any],
     folder: str | Path | None,
     resume: str | Path | None,
     progress: ProgressCallback | None,
-) -> Watching:
-    """Open the folder of a run.
+) -> Iterator[Watching]:
+    """Open the folder of a run, and have it for oneself.
 
     Parameters
     ----------
@@ -163,8 +165,8 @@ def watching(
     """
     if folder is not None or resume is not None:
         refuse_gradients(values)
-    states, found = opened(folder, resume, run_identity(model, values))
-    return Watching(states, found, progress)
+    with opened(folder, resume, run_identity(model, values)) as (states, found):
+        yield Watching(states, found, progress)
 
 
 def refuse_gradients(values: Mapping[str, Any]) -> None:

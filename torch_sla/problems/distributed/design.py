@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch_sla.errors import SpecError
 from torch_sla.problems.analyses.design.model import Design
-from torch_sla.problems.checkpoint import opened
 from torch_sla.problems.design.optimizers.scipy import PRODUCTS
 from torch_sla.problems.distributed.problem import DistributedProblem, shared_problem
 from torch_sla.problems.distributed.together import told
+from torch_sla.problems.folder import opened
 from torch_sla.problems.specs.given import joined
 from torch_sla.problems.specs.variable import Effort
 
@@ -120,24 +120,26 @@ class _SharedDesign(Design):
         """Return another stage of the search, its problems shared too."""
         return _SharedDesign(_checked(spec), self._comm, self._where, self._known)
 
+    @contextmanager
     def opened(
         self,
         folder: str | Path | None,
         resume: str | Path | None,
         identity: Mapping[str, Any],
-    ) -> tuple[Checkpoints | None, Checkpoint | None]:
+    ) -> Iterator[tuple[Checkpoints | None, Checkpoint | None]]:
         """Open the folder on the first process, and tell the others what is in it."""
         # Any number of processes and threads goes on with the run, to rounding.
         same = {**identity, "threads": "any", "device": "several processes"}
         states: Checkpoints | None = None
+        with ExitStack() as kept:
 
-        def look() -> Checkpoint | None:
-            nonlocal states
-            states, found = opened(folder, resume, same, whole=True)
-            return found
+            def look() -> Checkpoint | None:
+                nonlocal states
+                states, found = kept.enter_context(opened(folder, resume, same, whole=True))
+                return found
 
-        state = told(self._comm, self._where, look)
-        return states, state
+            state = told(self._comm, self._where, look)
+            yield states, state
 
 
 class _SharedModel:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -19,19 +20,13 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.problems.analyses.watching import Watching, refuse_gradients
-from torch_sla.problems.checkpoint import (
-    Checkpoint,
-    Checkpoints,
-    all_damaged,
-    held,
-    require_folder,
-    require_free,
-)
+from torch_sla.problems.checkpoint import Checkpoint, Checkpoints
 from torch_sla.problems.distributed.together import told
+from torch_sla.problems.folder import all_damaged, claimed, held, require_folder, require_free
 from torch_sla.problems.identity import run_identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch_sla.linalg.distributed.communicator import Communicator
     from torch_sla.problems.distributed.problem import Asked
@@ -58,6 +53,8 @@ class KeptTogether(Watching):
         Numbers in the whole of what this process holds, by what they count.
     cut
         From the name of a tensor to what its entries count: a key of `numbers`; None where every process has it.
+    claim
+        What the folder is claimed with, as long as the run goes on.
     """
 
     def __init__(
@@ -68,6 +65,7 @@ class KeptTogether(Watching):
         identity: Mapping[str, Any],
         numbers: Mapping[str, Tensor],
         cut: Callable[[str], str | None],
+        claim: ExitStack,
     ) -> None:
         self._comm, self._device, self._cut = comm, device, cut
         self._numbers = {name: n.cpu() for name, n in numbers.items()}
@@ -79,20 +77,22 @@ class KeptTogether(Watching):
             return
         folder = Path(where)
         states = self._of(folder, comm.world, comm.rank)
-        super().__init__(states, self._found(folder, asked, states), asked.progress)
+        super().__init__(states, self._found(folder, asked, states, claim), asked.progress)
 
     def _of(self, folder: Path, world: int, rank: int) -> Checkpoints:
         return Checkpoints(folder / f"ranks-{world}" / str(rank), self._identity)
 
     # -- going on -------------------------------------------------------------------------------
 
-    def _found(self, folder: Path, asked: Asked, states: Checkpoints) -> Checkpoint | None:
+    def _found(
+        self, folder: Path, asked: Asked, states: Checkpoints, claim: ExitStack
+    ) -> Checkpoint | None:
         """Return the state to go on from, as this process holds it."""
         comm = self._comm
 
-        candidates = told(comm, self._device, lambda: _candidates(folder, asked))
+        candidates = told(comm, self._device, lambda: _candidates(folder, asked, claim))
         for step, world in candidates:
-            found = self._read(folder, step, world)
+            found = self._read(folder, step, world, states)
             whole = torch.tensor([float(found is not None)], device=self._device)
             if not float(comm.reduce(whole, "min")) or found is None:
                 continue
@@ -104,7 +104,7 @@ class KeptTogether(Watching):
             raise all_damaged(folder)
         return None
 
-    def _read(self, folder: Path, step: int, world: int) -> Read | None:
+    def _read(self, folder: Path, step: int, world: int, states: Checkpoints) -> Read | None:
         """Take what this process holds from the files of all; None where one of them is damaged."""
 
         def work() -> Read | None:
@@ -113,7 +113,8 @@ class KeptTogether(Watching):
             data: dict[str, Any] = {}
             for rank in range(world):
                 kept = self._of(folder, world, rank)
-                found = kept.at(step)
+                own = kept.directory == states.directory
+                found = (states if own else kept).at(step)
                 if found is None:
                     return None
                 numbers = {
@@ -121,11 +122,11 @@ class KeptTogether(Watching):
                     for n, x in found.tensors.items()
                     if n.startswith(_NAMES)
                 }
-                records = kept.records(step)
+                records = found.records
                 names = records[0] if records else ()
-                own = {n: torch.cat([part[n] for part in records]) for n in names}
+                every = {n: torch.cat([part[n] for part in records]) for n in names}
                 self._take(state, found.tensors, numbers, 0)
-                self._take(rows, own, numbers, 1)
+                self._take(rows, every, numbers, 1)
                 data = found.data if rank == 0 else data
             return state, rows, data
 
@@ -207,14 +208,15 @@ class KeptTogether(Watching):
         return {name: x for name, x in rows.items() if first or self._cut(name) is not None}
 
 
+@contextmanager
 def watched(
     problem: Any,
     values: Mapping[str, Any],
     asked: Asked,
     numbers: Mapping[str, Tensor],
     cut: Callable[[str], str | None],
-) -> Watching:
-    """Open the folder of a run, where there is one; all processes call it together.
+) -> Iterator[Watching]:
+    """Open the folder of a run, where there is one, for these alone; all processes call it together.
 
     Parameters
     ----------
@@ -228,7 +230,8 @@ def watched(
         See `KeptTogether`.
     """
     if asked.folder is None and asked.resume is None:
-        return Watching(None, None, asked.progress)
+        yield Watching(None, None, asked.progress)
+        return
     if asked.folder is not None and asked.resume is not None:
         raise ArgumentError("folder starts a run and resume goes on with one; give one of them")
     refuse_gradients(values)
@@ -237,11 +240,15 @@ def watched(
     )
     # Any number of processes and threads goes on with the run, to rounding.
     identity = {**run_identity(like, values), "threads": "any"}
-    return KeptTogether(problem.comm, problem.device, asked, identity, numbers, cut)
+    with ExitStack() as claim:
+        yield KeptTogether(problem.comm, problem.device, asked, identity, numbers, cut, claim)
 
 
-def _candidates(folder: Path, asked: Asked) -> list[tuple[int, int]]:
+def _candidates(folder: Path, asked: Asked, claim: ExitStack) -> list[tuple[int, int]]:
     """Return steps that all processes of a group have, and how many these are; newest first."""
+    if asked.resume is not None:
+        require_folder(folder)
+    claim.enter_context(claimed(folder))
     found: list[tuple[int, int]] = []
     for world, group in _groups(folder).items():
         each = [set(Checkpoints(group / str(rank), {}).steps) for rank in range(world)]
@@ -249,7 +256,6 @@ def _candidates(folder: Path, asked: Asked) -> list[tuple[int, int]]:
     if asked.folder is not None:
         require_free(folder)
         return []
-    require_folder(folder)
     if not found and held(folder):
         raise ArgumentError(
             f"resume: {str(folder)!r} holds states, but none that all processes of a run kept there (a run that was "

@@ -27,6 +27,7 @@ from torch_sla.problems.specs.transient import SCHEMES as ORDERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from torch_sla.problems.analyses.grid import TimeGrid
     from torch_sla.problems.analyses.march import March
@@ -63,17 +64,17 @@ class DistributedTransient(DistributedProblem):
 
     def found(self, values: dict[str, Any], asked: Asked) -> DistributedTransientSolution:
         """March."""
-        with self.remembering():
+        with self.remembering(), self._watched(values, asked) as watch:
             found: DistributedTransientSolution = self._lowered.solve(  # type: ignore[assignment]
                 values,
                 points=asked.points,
                 start=asked.start,
                 throw=asked.throw,
-                watch=self._watched(values, asked),
+                watch=watch,
             )
         return found
 
-    def _watched(self, values: dict[str, Any], asked: Asked) -> Watching:
+    def _watched(self, values: dict[str, Any], asked: Asked) -> AbstractContextManager[Watching]:
         fields = numbers_of_fields(self.division)
 
         def cut(name: str) -> str | None:

@@ -381,7 +381,7 @@ class Problem(Differentiable, Spec):
             options: dict[str, Any] = {"points": points, "start": start, "info": info}
             options |= {"throw": throw, "folder": folder, "resume": resume, "progress": progress}
             return alone(values, **options, **named)
-        with self._located() as model:
+        with self._located() as model, contextlib.ExitStack() as kept:
             given, points = joined(values, named), state("points", points)
             long: dict[str, Any] = {}
             if folder is not None or resume is not None or progress is not None:
@@ -393,7 +393,9 @@ class Problem(Differentiable, Spec):
                         "resume are of transient, sweep and design problems"
                     )
                 moved = {} if points is None else {"points": points}
-                watch = watching(model, {**given, **moved}, folder, resume, progress)
+                watch = kept.enter_context(
+                    watching(model, {**given, **moved}, folder, resume, progress)
+                )
                 long = {"watch": watch} if self.goes_on else {"progress": progress}
             before = time.monotonic()
             solution: Solution = model.solve(

@@ -40,14 +40,14 @@ def search(
     pictures: int = 0,
 ) -> DesignSolution:
     """Run or go on with a search; see `DesignProblem.solve`."""
-    states, found = design.opened(folder, resume, _identity(design, given))
-    run = _Run(design, given, states, progress, pictures)
-    state = run.begin() if found is None else run.go_on(found)
-    while True:
-        state = _stage(run, state)
-        if run.stage + 1 == len(design.spec.staged):
-            return run.result(state)
-        state = run.next(state)
+    with design.opened(folder, resume, _identity(design, given)) as (states, found):
+        run = _Run(design, given, states, progress, pictures)
+        state = run.begin() if found is None else run.go_on(found)
+        while True:
+            state = _stage(run, state)
+            if run.stage + 1 == len(design.spec.staged):
+                return run.result(state)
+            state = run.next(state)
 
 
 def _stage(run: _Run, state: State) -> State:

@@ -14,13 +14,14 @@ from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.analyses.design.loop import search
 from torch_sla.problems.analyses.design.oracle import DesignOracle
 from torch_sla.problems.analyses.design.variables import Unknowns, frame_of
-from torch_sla.problems.checkpoint import opened
+from torch_sla.problems.folder import opened
 from torch_sla.problems.lowering.parameters import check_names
 from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.variable import POINTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from torch import Tensor
@@ -65,8 +66,8 @@ class Design(Analysis):
         folder: str | Path | None,
         resume: str | Path | None,
         identity: Mapping[str, Any],
-    ) -> tuple[Checkpoints | None, Checkpoint | None]:
-        """Open the folder of a run, for `search`; see `checkpoint.opened`."""
+    ) -> AbstractContextManager[tuple[Checkpoints | None, Checkpoint | None]]:
+        """Open the folder of a run, for `search`; see `folder.opened`."""
         return opened(folder, resume, identity, whole=True)
 
     def like(self, spec: DesignProblem) -> Design:
