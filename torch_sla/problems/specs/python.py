@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -10,7 +11,9 @@ from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic_core import CoreSchema, core_schema
+from torch import Tensor
 
 from torch_sla.problems.specs.faults import fault
 
@@ -49,9 +52,12 @@ class PythonFunction:
 
     @property
     def digest(self) -> str:
-        """Hash of the name and the code, that of the function alone and not of what it calls."""
+        """Hash of the name, the code, and the values that it captures or finds in its module.
+
+        Of functions that it calls, those that it captures count; others, and objects of any other kind, do not.
+        """
         digest = hashlib.blake2b(self.name.encode(), digest_size=16)
-        _feed(digest, self.function.__code__)
+        _feed_function(digest, self.function, set())
         return digest.hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -132,9 +138,54 @@ def _module(name: str, base: Path) -> ModuleType:
     return module
 
 
+def _feed_function(digest: hashlib.blake2b, function: Callable[..., Any], seen: set[int]) -> None:
+    """Add code, and what it reads that is no argument."""
+    from torch_sla.problems.identity import fingerprint
+
+    if id(function) in seen:
+        return
+    seen.add(id(function))
+    code = function.__code__
+    _feed(digest, code)
+    given = dict(enumerate(function.__defaults__ or ())) | (function.__kwdefaults__ or {})
+    read = {f"default {name}": value for name, value in given.items()}
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # nothing is in it yet
+            read[f"captured {name}"] = cell.cell_contents
+    around = function.__globals__
+    read |= {f"global {n}": around[n] for n in sorted(_names(code)) if _plain(around.get(n))}
+    for name, value in read.items():
+        digest.update(f"{name} ".encode())
+        if _plain(value):
+            digest.update(fingerprint({"": value})[""].encode())
+        elif hasattr(value, "__code__"):
+            _feed_function(digest, value, seen)
+        else:  # which may print where it is in memory
+            digest.update(type(value).__qualname__.encode())
+
+
+def _plain(value: Any) -> bool:
+    """Whether a value is numbers and words, and so the same in each process."""
+    if isinstance(value, dict):
+        return all(_plain(part) for part in (*value.keys(), *value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_plain, value))
+    return isinstance(value, bool | int | float | complex | str | np.ndarray | np.generic | Tensor)
+
+
+def _names(code: CodeType) -> set[str]:
+    """Return the names that code, and functions inside it, may read from the module."""
+    inner = (c for c in code.co_consts if isinstance(c, CodeType))
+    return set(code.co_names).union(*map(_names, inner))
+
+
 def _feed(digest: hashlib.blake2b, code: CodeType) -> None:
     """Add code, with the functions inside it, which print where they are in memory."""
-    constants = [c for c in code.co_consts if not isinstance(c, CodeType)]
+    constants = [
+        sorted(map(repr, c)) if isinstance(c, frozenset) else c  # whose order is another each time
+        for c in code.co_consts
+        if not isinstance(c, CodeType)
+    ]
     digest.update(f"{constants!r} {code.co_names!r}".encode() + code.co_code)
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
