@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +27,9 @@ from torch_sla import (
 )
 from torch_sla.cli.app import app
 from torch_sla.cli.console import duration
+from torch_sla.cli.together import going_on, where_kept
+from torch_sla.errors import ArgumentError
+from torch_sla.problems.checkpoint import Checkpoints
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,6 +110,21 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_table(
     again = inside("solve", cases, *options, "--resume")  # of a run that has ended, nothing is kept
     assert again.exit_code == 0
     assert f"{kept} holds no run that was stopped; starting anew" in again.stderr
+
+
+def test_a_folder_without_a_state_is_no_run(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a kill before the first state leaves it; and where a search finds other files."""
+    (tmp_path / "run.lock").write_text("process 1 on here")
+    problem = SimpleNamespace(goes_on=True)
+    assert where_kept(problem, tmp_path, resume=False) == {"folder": tmp_path}
+    assert capsys.readouterr().err == ""
+    assert where_kept(problem, tmp_path, resume=True) == {"folder": tmp_path}
+    assert going_on(tmp_path, resume=True) == {"folder": tmp_path}
+    assert capsys.readouterr().err.count("holds no run that was stopped; starting anew") == 2
+    Checkpoints(tmp_path, {}).save(1, {})
+    assert going_on(tmp_path, resume=True) == {"resume": tmp_path}
+    with pytest.raises(ArgumentError, match="--resume goes on with it"):
+        where_kept(problem, tmp_path, resume=False)
 
 
 def test_what_is_solved_in_one_go_is_not_gone_on_with(tmp_path) -> None:

@@ -93,7 +93,7 @@ def optimize(
         problem.compile()
         work.advance()
         work.gently = True
-        where = going_on(folder, resume=resume, held=folder.is_dir())
+        where = going_on(folder, resume=resume)
         start = time.monotonic()
         try:
             found = problem.solve(given, **where, pictures=pictures, progress=work.tell)

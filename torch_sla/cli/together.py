@@ -123,7 +123,7 @@ def optimize_together(
         problem = require_design(read_problem(file, settings, trust=trust), file)
         given = read_parameters(parameters)
         # The first process looks: on another machine the folder may not be there at all.
-        where = going_on(folder, resume=resume, held=folder.is_dir(), said=ranks.first)
+        where = going_on(folder, resume=resume, said=ranks.first)
         shared = distribute(problem, device=ranks.device)
         quiet = as_json or not ranks.first
         with logs(verbose if ranks.first else 0), working(["searching"], quiet=quiet) as work:
@@ -163,19 +163,23 @@ def where_kept(problem: Any, kept: Path, *, resume: bool) -> dict[str, Any]:
                 "go, or case after case: leave it out"
             )
         return {}
-    held = kept.is_dir() and any(kept.iterdir())
-    if held and not resume:
+    from torch_sla.problems.folder import held
+
+    if held(kept) and not resume:
         raise ArgumentError(
             f"{kept} holds a run that was not finished: --resume goes on with it; delete the folder to start again"
         )
-    return going_on(kept, resume=resume, held=held)
+    return going_on(kept, resume=resume)
 
 
-def going_on(folder: Path, *, resume: bool, held: bool, said: bool = True) -> dict[str, Any]:
+def going_on(folder: Path, *, resume: bool, said: bool = True) -> dict[str, Any]:
     """Return the arguments that go on with a run, or begin one; said where there is none to go on with."""
-    if resume and not held and said:
+    from torch_sla.problems.folder import held
+
+    there = held(folder)
+    if resume and not there and said:
         err.print(f"--resume: {folder} holds no run that was stopped; starting anew", markup=False)
-    return {"resume" if resume and held else "folder": folder}
+    return {"resume" if resume and there else "folder": folder}
 
 
 def _show(
