@@ -191,7 +191,8 @@ def test_facets_of_two_orders_keep_their_groups(tmp_path, first):
 
 @pytest.mark.parametrize("binary", [False, True])
 def test_a_surface_of_gmsh_is_in_all_of_its_groups(tmp_path, binary):
-    """Also in those without a name: format 4.1 lists an element once, however many groups it is in."""
+    """Also in those without a name, and those that turn it around: format 4.1 lists an element once, however
+    many groups it is in."""
     path = tmp_path / "strip.msh"
     text: list[bytes] = [f"$MeshFormat\n4.1 {int(binary)} 8\n".encode()]
 
@@ -209,7 +210,7 @@ def test_a_surface_of_gmsh_is_in_all_of_its_groups(tmp_path, binary):
     section("PhysicalNames")
     text.append(b'1\n2 6 "steel"')
     section("Entities")
-    surfaces, curve = {1: (5, 6), 2: (6, 7), 3: (7,)}, (8, 9)
+    surfaces, curve = {1: (5, 6), 2: (-6, -7), 3: (7,)}, (8, -9)
     put("Q", 1, 1, len(surfaces), 0)
     put("i", 11), put("d", 0.0, 0.0, 0.0), put("Q", 0)
     entities = [(1, curve), *surfaces.items()]
@@ -235,6 +236,30 @@ def test_a_surface_of_gmsh_is_in_all_of_its_groups(tmp_path, binary):
         "8": [[0, 1]],
         "9": [[0, 1]],
     }
+
+
+@pytest.mark.parametrize("suffix", [".msh", ".vtu"])
+def test_what_a_group_turns_around_is_in_it(tmp_path, suffix):
+    """As of ``Physical Curve("side") = {1, -2}``: the tag of the group has both curves."""
+    path = tmp_path / f"plate{suffix}"
+    groups = [np.array([1, -1, -9]), np.array([5, -5])]
+    raw = meshio.Mesh(
+        POINTS[:4],
+        [
+            ("line", np.array([[0, 1], [2, 3], [1, 2]])),
+            ("triangle", np.array([[0, 1, 2], [0, 2, 3]])),
+        ],
+        cell_data={"gmsh:physical": groups, "gmsh:geometrical": groups},
+        field_data={"side": np.array([1, 1]), "steel": np.array([5, 2])},
+    )
+    meshio.write(path, raw, **({"file_format": "gmsh22"} if suffix == ".msh" else {}))
+    mesh = fem.read_mesh(path)
+    # .vtu has no names of groups.
+    side, steel = ("side", "steel") if suffix == ".msh" else ("1", "5")
+    assert {k: v.tolist() for k, v in mesh.cell_tags.items()} == {steel: [0, 1]}
+    assert {k: len(v) for k, v in mesh.facet_tags.items()} == {side: 2, "9": 1}
+    if suffix == ".vtu":
+        assert mesh_index(path).cell_groups == (steel,)
 
 
 @pytest.mark.parametrize("bad", [-1, 4])

@@ -24,6 +24,8 @@ _BLOCK = 1 << 20
 def groups_of_entities(path: Path) -> Mapping[tuple[int, int], tuple[int, ...]]:
     """Return the numbers of the groups of points, curves, surfaces and volumes, by dimension and number of these.
 
+    In the file a number is negative where the group has the curve or surface turned around.
+
     Parameters
     ----------
     path
@@ -49,7 +51,7 @@ def groups_of_entities(path: Path) -> Mapping[tuple[int, int], tuple[int, ...]]:
             groups = numbers.take("i4", numbers.take(size, 1)[0])
             if dim:
                 numbers.skip("i4", numbers.take(size, 1)[0])
-            found[dim, entity] = tuple(groups)
+            found[dim, entity] = tuple(abs(group) for group in groups)
     return found
 
 

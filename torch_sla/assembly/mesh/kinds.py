@@ -40,7 +40,7 @@ def base_name(name: str) -> str:
 
 
 def group_numbers(path: Path, name: str, found: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Return the number of each cell's group.
+    """Return the number of each cell's group, which for gmsh is the size of the one written.
 
     Parameters
     ----------
@@ -60,7 +60,9 @@ def group_numbers(path: Path, name: str, found: npt.ArrayLike) -> npt.NDArray[np
         raise MeshError(
             f"path: {path} has no whole number for each cell in {name!r}, which says to what group cells belong"
         )
-    return numbers.astype(np.int64)
+    whole_numbers = numbers.astype(np.int64)
+    # A minus says that gmsh turned the curve or surface around in the group, not that it is another group.
+    return np.abs(whole_numbers) if name == "gmsh:physical" else whole_numbers
 
 
 def choose_cell(path: Path, held: Mapping[str, int], cell: str | None) -> str:
