@@ -26,6 +26,7 @@ from torch_sla.problems.lowering.parameters import refuse_broken
 from torch_sla.problems.lowering.sites import DofSites, Spread
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.arrays import numbers
+from torch_sla.problems.specs.laws import check_rank
 from torch_sla.problems.specs.transient import SCHEMES as ORDERS
 from torch_sla.problems.specs.value import ArrayFile, Parameter
 
@@ -179,6 +180,7 @@ class Transient(Analysis):
         here = scene.like(scene.given)
         here.time = torch.zeros((), dtype=model.dtype, device=model.device)
         value = here.evaluate(law, sites, path)
+        check_rank(value.rank, (0, 1), path, value.tensor.shape[value.tensor.ndim - value.rank :])
         c, tensor = dofs.components, value.tensor
         if value.rank == 0:
             tensor = tensor[..., None]

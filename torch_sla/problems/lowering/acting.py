@@ -14,12 +14,13 @@ from torch_sla.problems.lowering.selection import tag_entries
 from torch_sla.problems.lowering.sites import BasisSites, Sites
 from torch_sla.problems.lowering.timing import in_load, timed_laws
 from torch_sla.problems.specs.boundary import Dirichlet
-from torch_sla.problems.specs.laws import laws
+from torch_sla.problems.specs.faults import dotted
+from torch_sla.problems.specs.laws import check_rank, laws
 from torch_sla.problems.specs.value import Parameter, leaves, names_of
 from torch_sla.problems.specs.written import FrozenMap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -86,6 +87,20 @@ class ActingLaws(Once):
         inertial = self.inertial | self.measuring
         paths = timed_laws(self.spec, self.declared)
         return next((str(path[0]) for path in paths if path[0] in inertial), None)
+
+    @cached_property
+    def _ranks_of_laws(self) -> dict[str, tuple[int, ...]]:
+        return {dotted(law.path): law.place.ranks for law in laws(self.spec)}
+
+    def check_shape(self, path: str, rank: int, shape: Sequence[int]) -> None:
+        """Check the rank of what the law at a path has turned out to be: of a file nothing is known before.
+
+        Raises
+        ------
+        SpecError
+            If that law has no such rank.
+        """
+        check_rank(rank, self._ranks_of_laws.get(path, (rank,)), path, shape)
 
     def acting_laws(self) -> Iterator[tuple[DataPath, Any]]:
         """Yield paths and values of the laws that count: nothing overridden, of a map what some cell uses."""

@@ -23,8 +23,8 @@ def proportional(law: Any, scene: Scene, path: str) -> Tensor | None:
     """Evaluate a damping, one number for the whole body ``[*batch]``; None where there is none."""
     if law == 0.0:
         return None
-    value = scene.evaluate(law, scene.cells(), path).tensor
-    if value.shape[-2:] != (1, 1):
+    value, rank = scene.evaluate(law, scene.cells(), path)
+    if rank or value.shape[-2:] != (1, 1):
         raise SpecError("one number holds for the whole body", path=path)
     require(
         (value.detach() >= 0).all(),

@@ -226,8 +226,11 @@ class Scene:
             If the result is not finite.
         DTypeError
             If it is complex.
+        SpecError
+            If its values have a shape that it may not have.
         """
         result = self._evaluate(value, sites, path)
+        self.model.check_shape(path, result.rank, _shape(result))
         tensor = result.tensor
         if not tensor.is_complex():
             tensor = tensor.to(self.model.dtype)
@@ -313,6 +316,8 @@ class Scene:
         if isinstance(value, tuple):
             parts = [self._evaluate(item, sites, f"{path}.{i}") for i, item in enumerate(value)]
             rank = parts[0].rank
+            if any(part.rank != rank or _shape(part) != _shape(parts[0]) for part in parts):
+                raise SpecError("the entries of a list need one shape", path=path)
             tensors = torch.broadcast_tensors(*(_with_sites(part) for part in parts))
             return Ranked(torch.stack(tensors, -1 - rank), rank + 1)
         # Filled on a device: a copy to it would be waited for.

@@ -20,11 +20,19 @@ from torch_sla.problems.specs.value import (
 from torch_sla.problems.specs.written import Formula, FrozenMap
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from torch_sla.problems.files.loader import DataPath
 
-__all__ = ["Law", "check_laws", "declared_parameters", "laws", "sees_solution", "visible"]
+__all__ = [
+    "Law",
+    "check_laws",
+    "check_rank",
+    "declared_parameters",
+    "laws",
+    "sees_solution",
+    "visible",
+]
 
 _HOMES: dict[str, tuple[str, ...]] = {
     "constant": ("constant",),
@@ -165,6 +173,32 @@ def check_laws(
     return parameters
 
 
+def check_rank(rank: int, allowed: Sequence[int], path: str, shape: Sequence[int] = ()) -> None:
+    """Check the rank of a law.
+
+    Parameters
+    ----------
+    rank, allowed
+        Its rank, and those that it may have.
+    path
+        Its path.
+    shape
+        Shape of its values, where that is known.
+
+    Raises
+    ------
+    SpecError
+        If it has another.
+    """
+    if rank in allowed:
+        return
+    found = _RANKS[rank] if rank < len(_RANKS) else f"an array of {rank} dimensions"
+    seen = f", each value of the shape {list(shape)}" if shape else ""
+    wanted = " or ".join(_RANKS[r] for r in allowed)
+    remedy = "; drop the dimensions of one" if set(shape) == {1} and 0 in allowed else ""
+    raise SpecError(f"this is {found}{seen}; {wanted} is needed{remedy}", path=path)
+
+
 def _check_blind(law: Law, parameters: Mapping[str, Parameter]) -> None:
     for path, leaf in leaves(law.value, law.path):
         for name in names_of(leaf) & parameters.keys():
@@ -218,9 +252,8 @@ def _check(
             )
         return
     rank = _rank(value, path, ranks, forbidden)
-    if rank is not None and rank not in law.place.ranks:
-        wanted = " or ".join(_RANKS[r] for r in law.place.ranks)
-        raise SpecError(f"this is {_RANKS[rank]}; {wanted} is needed", path=dotted(path))
+    if rank is not None:
+        check_rank(rank, law.place.ranks, dotted(path))
     for below, leaf in leaves(value, path):
         for name in sorted(names_of(leaf) & parameters.keys()):
             home = parameters[name].on
@@ -237,10 +270,11 @@ def _rank(
 ) -> int | None:
     if isinstance(value, tuple):
         below = {_rank(item, (*path, i), ranks, forbidden) for i, item in enumerate(value)}
-        if len(below) > 1:
+        known = {rank for rank in below if rank is not None}
+        if len(known) > 1:
             raise SpecError("the entries of a list need one shape", path=dotted(path))
-        inner = below.pop() if below else 0
-        return None if inner is None else inner + 1
+        # Of a file nothing is known here; an entry beside it says what it has to be.
+        return None if below and not known else 1 + max(known, default=0)
     if isinstance(value, Formula):
         try:
             return value.expression.check(ranks, forbidden)
