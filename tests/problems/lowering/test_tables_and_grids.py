@@ -9,6 +9,7 @@ import torch
 from torch_sla import (
     Dirichlet,
     Grid,
+    HelmholtzProblem,
     Integral,
     IntervalMesh,
     Parameter,
@@ -18,7 +19,7 @@ from torch_sla import (
     Table,
     load_problem,
 )
-from torch_sla.errors import SpecError
+from torch_sla.errors import DTypeError, SpecError
 
 
 def test_a_table_of_the_solution(tmp_path) -> None:
@@ -67,6 +68,41 @@ def test_a_jump_at_an_end_of_a_table_in_single_precision(at, values) -> None:
     a = torch.tensor([0.5, 0.9, 1.0, 1.5])
     u = problem.solve(a=a).u[:, -1]
     torch.testing.assert_close(0.5 / u, torch.tensor(np.interp(a, at, values)).float())
+
+
+def test_values_of_a_table_that_are_far_apart_are_exact_at_its_points() -> None:
+    """As of a switch: the last value also holds beyond the last point."""
+    at, values = [0.0, 0.3, 0.7, 1.0], [3.0, 0.1, 1e10, 1e-7]
+    problem = PoissonProblem(
+        mesh=IntervalMesh(cells=2),
+        diffusivity=1.0,
+        source=Table(of="a", at=at, values=values),
+        parameters=[Parameter("a")],
+        boundary=[Dirichlet("left", 0.0)],
+    )
+    a = torch.tensor([*at, 2.0, -1.0], dtype=torch.float64, requires_grad=True)
+    for each, wanted in zip(a, [*values, values[-1], values[0]], strict=True):
+        # u(1) = f / 2
+        assert 2 * float(problem.solve(a=each.detach()).u[-1]) == pytest.approx(wanted, rel=1e-12)
+    inside = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64, requires_grad=True)
+    (g,) = torch.autograd.grad(problem.solve(a=inside).u[:, -1].sum(), inside)
+    slopes = torch.tensor(np.diff(values) / np.diff(at))
+    torch.testing.assert_close(2 * g, slopes, rtol=1e-12, atol=0)
+
+
+def test_a_table_of_a_complex_number_is_refused() -> None:
+    problem = HelmholtzProblem(
+        mesh=RectangleMesh(cells=(2, 2)),
+        wavenumber=1.0,
+        source=Table(of="a*x", at=[0.0, 1.0], values=[1.0, 2.0]),
+        parameters=[Parameter("a")],
+        boundary=[Dirichlet("left", 0.0)],
+    )
+    with pytest.raises(DTypeError, match=r"source: the table is of a\*x, which is complex"):
+        problem.solve(a=0.5 + 0.1j)
+    assert problem.updated(source=Table(of="real(a)*x", at=[0.0, 1.0], values=[1.0, 2.0])).solve(
+        a=0.5 + 0.1j
+    )
 
 
 def test_grids_and_images(tmp_path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from torch_sla.errors import SpecError
+from torch_sla.errors import DTypeError, SpecError
 
 if TYPE_CHECKING:
     from torch_sla.problems.specs.value import Grid, Table
@@ -16,26 +16,36 @@ if TYPE_CHECKING:
 __all__ = ["on_grid", "tabulated"]
 
 
-def tabulated(table: Table, x: Tensor) -> Tensor:
+def tabulated(table: Table, x: Tensor, path: str) -> Tensor:
     """Evaluate a table at ``x`` of any shape.
+
+    Raises
+    ------
+    DTypeError
+        If ``x`` is complex; it names the path.
 
     Examples
     --------
     >>> from torch_sla import Table
     >>> law = Table(of="u", at=[0.0, 1.0, 3.0], values=[1.0, 2.0, 0.0])
-    >>> tabulated(law, torch.tensor([-1.0, 0.5, 2.0, 9.0])).tolist()
+    >>> tabulated(law, torch.tensor([-1.0, 0.5, 2.0, 9.0]), "source").tolist()
     [1.0, 1.5, 1.0, 0.0]
     """
+    if x.is_complex():
+        raise DTypeError(
+            f"{path}: the table is of {table.of}, which is complex; its points are real: take real() or abs() of it"
+        )
     # In double precision: points of a jump, which are close to each other, may be one in another.
     at, values = (
         torch.tensor(row, dtype=torch.float64, device=x.device) for row in (table.at, table.values)
     )
-    slopes = values.diff() / at.diff()
     inside = x.to(torch.promote_types(x.dtype, at.dtype)).clamp(table.at[0], table.at[-1])
     left = (
         torch.searchsorted(at, inside.detach().contiguous(), right=True).clamp(1, len(at) - 1) - 1
     )
-    return (values[left] + slopes[left] * (inside - at[left])).to(x.dtype)
+    share = (inside - at[left]) / at.diff()[left]
+    # Exact at both points of an interval, of whatever size the values there are.
+    return torch.lerp(values[left], values[left + 1], share).to(x.dtype)
 
 
 def on_grid(grid: Grid, values: Tensor, x: Tensor, path: str) -> Tensor:

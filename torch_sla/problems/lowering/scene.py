@@ -279,7 +279,7 @@ class Scene:
             text = Formula(law.of if isinstance(law, Table) else law)
             found = text.expression.evaluate(Names(self, None))
         value = _with_sites(found)[..., 0, 0]
-        value = tabulated(law, value) if isinstance(law, Table) else value
+        value = tabulated(law, value, str(text)) if isinstance(law, Table) else value
         value = value.to(self.model.field_dtype if value.is_complex() else self.model.dtype)
         if value.is_complex() and not self.model.spec.is_complex:
             raise DTypeError(f"{text}: the law is complex; this problem is real")
@@ -310,7 +310,8 @@ class Scene:
         if isinstance(value, ArrayFile):
             return self._from_file(value, sites, path)
         if isinstance(value, Table):
-            return Ranked(tabulated(value, self._evaluate(value.of, sites, f"{path}.of").tensor))
+            at = self._evaluate(value.of, sites, f"{path}.of").tensor
+            return Ranked(tabulated(value, at, path))
         if isinstance(value, Grid):
             return Ranked(on_grid(value, self.model.file_array(value, path), sites.x, path))
         if isinstance(value, tuple):
