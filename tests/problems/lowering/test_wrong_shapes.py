@@ -114,6 +114,10 @@ WRONG = {
     ),
     "an impossible ratio": (lambda: elastic(poisson_ratio=0.5), "plane_strain needs"),
     "a negative modulus": (lambda: elastic(young_modulus=-1.0), "young_modulus must be positive"),
+    "one direction of two": (
+        lambda: elastic(boundary=[HELD, Spring("right", stiffness=[1.0])]),
+        "boundary.1.stiffness: a stiffness for 2 directions is needed, or a number for all; received 1",
+    ),
     "a negative spring": (
         lambda: elastic(boundary=[HELD, Spring("right", stiffness=-1.0)]),
         "stiffness must not",

@@ -229,8 +229,12 @@ class Elasticity(Model):
             (k.tensor.detach() >= 0).all(), lambda: ArgumentError(f"{path} must not be negative")
         )
         vector = k.tensor[..., None] if k.rank == 0 else k.tensor
-        if vector.shape[-1] not in (1, self.mesh.dim):
-            raise SpecError(f"a stiffness for {self.mesh.dim} directions is needed", path=path)
+        if k.rank and vector.shape[-1] != self.mesh.dim:
+            raise SpecError(
+                f"a stiffness for {self.mesh.dim} directions is needed, or a number for all; received "
+                f"{vector.shape[-1]}",
+                path=path,
+            )
         if at is not None:
             c, here = self.mesh.dim, vector[..., 0, :]
             each = torch.diag_embed(here.expand(*here.shape[:-2], len(points), c))
