@@ -96,6 +96,7 @@ def whole_groups(
     best: Callable[[Tensor, int], Tensor],
     gap: Callable[[Tensor, Tensor], float],
     most: int,
+    complete: Callable[[Tensor, float], bool] = lambda _w, _same: True,
 ) -> tuple[Tensor, Tensor]:
     """Return values and vectors: the `k` wanted ones and at least one more.
 
@@ -115,15 +116,17 @@ def whole_groups(
         Distance up to which values count as equal.
     most
         Vectors that can be found in all.
+    complete
+        Whether the wanted values are among some values, given the distance up to which they count as equal.
     """
     w, V = ritz(find(k + 1, None))
     more = 1
-    while more := min(more, most - len(w)):
+    while more := max(0, min(more, most - len(w))):
         same, before = gap(w, V), w[best(w, k + 1)]
-        if float(before.diff().abs().min()) > same:
+        if float(before.diff().abs().min()) > same and complete(w, same):
             break
         w, V = ritz(torch.cat([V, find(more, V)], 1))
-        if float((w[best(w, k + 1)] - before).abs().max()) <= same:
+        if float((w[best(w, k + 1)] - before).abs().max()) <= same and complete(w, same):
             break
         more *= 2
     return w, V
@@ -152,6 +155,7 @@ def lanczos(
         lambda w, many: select(w, settings, many)[0],
         lambda w, V: sizes(pattern, values, M, w, V)[1],
         n - 1,
+        search.complete,
     )
 
 
@@ -250,9 +254,10 @@ class _Search:
         self._inverse: Operator | None = None
         self._mass_inverse: Operator | None = None
         sigma = self._shift(M)
-        self._sigma = 0.0 if sigma is None else sigma
+        self._sigma, self._moved = 0.0 if sigma is None else sigma, 0.0
         if sigma is not None:
             solver, self._sigma = self._factor(M, sigma)
+            self._moved = abs(self._sigma - sigma)
             self._inverse = solver.raw
         elif M is not None:
             self._mass_inverse = solver_of(shifted(*M, None, 0.0)).raw
@@ -260,6 +265,19 @@ class _Search:
     def ritz(self, V: Tensor) -> tuple[Tensor, Tensor]:
         """M-orthonormal, ascending pairs in the span of `V`."""
         return rayleigh_ritz(self._a, self._m, V)
+
+    def complete(self, w: Tensor, same: float) -> bool:
+        """Whether the wanted eigenvalues are among `w`, also where the shift had to be moved.
+
+        All eigenvalues are known that lie as near to the shift as those that were found: around what was asked for
+        these are all in a circle that is smaller by how far the shift was moved.
+        """
+        if not self._moved or self._s.which == "SA":  # it is moved to the left
+            return True
+        chosen = w[self._s.nearest(w)[: self._s.k]]
+        reach = float((w - self._sigma).abs().max()) - self._moved
+        asked = 0.0 if self._s.sigma is None else self._s.sigma
+        return float((chosen - asked).abs().max()) <= reach + same
 
     def find(self, k: int, known: Tensor | None) -> Tensor:
         """Return `k` vectors ``[n, k]``, M-orthogonal to those that are `known`."""
