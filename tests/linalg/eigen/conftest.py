@@ -13,6 +13,6 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     if request.param == "iterative":
         for module in (complement, general, hermitian, singular):
             monkeypatch.setattr(module, "_DENSE", 0)
-        for module in (general, singular):
+        for module in (general, hermitian, singular):
             monkeypatch.setattr(module, "_DENSE_LIMIT", 0)
     return str(request.param)

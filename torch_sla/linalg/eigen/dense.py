@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,9 +10,34 @@ from torch import Tensor
 from torch_sla.errors import Result, SolveError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["dense_pencil", "to_dense"]
+__all__ = ["dense_pencil", "found", "to_dense"]
+
+T = TypeVar("T")
+
+# What an iteration may end with where a decomposition does not.
+_FAILURES = (Result.MAXITER, Result.BREAKDOWN, Result.RESIDUAL, Result.SINGULAR)
+
+
+def found(iterate: Callable[[], T], decompose: Callable[[], T] | None) -> T:
+    """Return what an iteration finds, or, where it fails, what a decomposition does.
+
+    Parameters
+    ----------
+    iterate
+        Raises `SolveError` where it fails.
+    decompose
+        Finds the same; None where the matrix is too large for that, or it was not left open how to find it.
+    """
+    try:
+        return iterate()
+    except SolveError as error:
+        if decompose is None or error.result not in _FAILURES:
+            raise
+    return decompose()
 
 
 def to_dense(pattern: Pattern, values: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from torch_sla.linalg.eigen.convention import (
     require_finite,
     start,
 )
-from torch_sla.linalg.eigen.dense import to_dense
+from torch_sla.linalg.eigen.dense import found, to_dense
 from torch_sla.linalg.eigen.operators import (
     WholeSpace,
     linear_operator,
@@ -77,7 +77,8 @@ def eigs(
         Any square matrix, unbatched or with the batch of `A`; the identity by default. Where it is singular,
         some eigenvalues are infinite: ask for the small ones, or for those near `sigma`.
     tol, maxiter
-        Of the iteration; working precision by default.
+        Of the iteration; working precision by default. Where it fails without a limit that was asked for, matrices of
+        up to 2000 rows and columns are decomposed.
 
     Returns
     -------
@@ -194,7 +195,11 @@ class _Problem(WholeSpace):
                 "spectrum, and this is its middle; give a real `sigma`"
             )
         else:
-            w, V = self._arpack(values, mass)
+            free = self._maxiter is None and n <= _DENSE_LIMIT
+            w, V = found(
+                lambda: self._arpack(values, mass),
+                (lambda: self._dense(values, mass)) if free else None,
+            )
         w, V = w.to(values.dtype.to_complex()), V.to(w.dtype)
         kept = self._order(w, values.is_complex())[:k]
         w, V = w[kept], V[:, kept].contiguous()
@@ -260,7 +265,7 @@ class _Problem(WholeSpace):
                 w, V = arpack(A, which=self._which, v0=v0, **options)
             else:
                 # In complex arithmetic: with real arithmetic a complex shift mixes up its conjugate.
-                asked = sigma
+                asked = sigma if complex(sigma).imag else complex(sigma).real
                 wide = values.to(dtype.to_complex()) if complex(asked).imag else values
                 mass = None if mass is None else mass.to(wide.dtype)
                 solver, shift = self._factor(wide, mass, asked)

@@ -20,7 +20,7 @@ from torch_sla.linalg.eigen.convention import (
     start,
     within_reach,
 )
-from torch_sla.linalg.eigen.dense import dense_pencil
+from torch_sla.linalg.eigen.dense import dense_pencil, found
 from torch_sla.linalg.eigen.lanczos import EigenSettings, lanczos, rayleigh_ritz, select, sizes
 from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
 from torch_sla.linalg.eigen.operators import WholeSpace, max_norm, product
@@ -72,7 +72,7 @@ def eigsh(
         Whether to return the vectors.
     method
         ``"arpack"`` (implicitly restarted Lanczos), ``"lobpcg"`` (for ``LA`` and ``SA``), ``"dense"``; ``"auto"``
-        is dense up to 200 rows and ARPACK beyond.
+        is dense up to 200 rows and ARPACK beyond, up to 5000 dense again where that does not converge.
     preconditioner
         For LOBPCG: ``[n, K] -> [n, K]``, an approximate inverse.
     v0
@@ -224,7 +224,7 @@ class Problem(WholeSpace):
         elif method == "lobpcg":
             w, V = rayleigh_ritz(A, apply_mass, self._lobpcg(values, M))
         else:
-            w, V = lanczos(self.pattern, values, M, s)
+            w, V = self._lanczos(values, M)
         kept, rest = select(w, s, s.k)
         beyond, W = w[rest], V[:, rest].contiguous()
         w, V = w[kept], V[:, kept].contiguous()
@@ -244,6 +244,15 @@ class Problem(WholeSpace):
             "the eigenpairs",
         )
         return w, V * fix_phase(V)
+
+    def _lanczos(self, values: Tensor, M: tuple[Pattern, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """Iterate; where that fails, and nobody asked for it, decompose matrices of moderate size."""
+        s = self._s
+        free = s.method == "auto" and s.maxiter is None and self.pattern.shape[0] <= _DENSE_LIMIT
+        return found(
+            lambda: lanczos(self.pattern, values, M, s),
+            (lambda: dense_pencil(self.pattern, values, M)) if free else None,
+        )
 
     def _lobpcg(self, values: Tensor, M: tuple[Pattern, Tensor] | None) -> Tensor:
         s, n = self._s, self.pattern.shape[0]

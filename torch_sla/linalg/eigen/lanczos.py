@@ -143,9 +143,10 @@ def lanczos(
         ``MAXITER`` or ``BREAKDOWN``.
     """
     n, k = pattern.shape[0], settings.k
-    if k > n - 2:
+    most = n - 3 if values.is_complex() else n - 2  # one more is looked for
+    if k > most:
         raise ArgumentError(
-            f"ARPACK finds up to {n - 2} of {n} pairs, got k={k}; use method='dense'"
+            f"ARPACK finds up to {max(0, most)} of {n} pairs, got k={k}; use method='dense'"
         )
     search = _Search(pattern, values, M, settings)
     return whole_groups(

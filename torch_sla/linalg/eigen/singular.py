@@ -20,7 +20,7 @@ from torch_sla.linalg.eigen.convention import (
     require_finite,
     start,
 )
-from torch_sla.linalg.eigen.dense import to_dense
+from torch_sla.linalg.eigen.dense import found, to_dense
 from torch_sla.linalg.eigen.lanczos import arpack, found_or_exhausted, whole_groups
 from torch_sla.linalg.eigen.operators import (
     WholeSpace,
@@ -63,9 +63,11 @@ def svd(
     k
         Number of triplets, at most ``min(M, N)``.
     which
-        ``"LM"``: the largest, ``"SM"``: the smallest (square nonsingular matrices, or small ones).
+        ``"LM"``: the largest, ``"SM"``: the smallest (square nonsingular matrices, or up to 200 rows and columns any;
+        rectangular ones up to 2000).
     tol, maxiter
-        Of the iteration; working precision by default.
+        Of the iteration; working precision by default. Where it fails without a limit that was asked for, matrices of
+        up to 2000 rows and columns are decomposed.
 
     Returns
     -------
@@ -194,20 +196,24 @@ class _Triplets(WholeSpace):
         M, N = self._inner.shape
         a = self._values
         adjoint = self._inner.transposed, self._inner.transpose_values(a).conj().resolve_conj()
-        small = max(M, N) <= _DENSE or (self._k > min(M, N) // 3 and max(M, N) <= _DENSE_LIMIT)
-        if small:
+        moderate = max(M, N) <= _DENSE_LIMIT
+        small = max(M, N) <= _DENSE or (
+            moderate and (self._k > min(M, N) // 3 or (self._which == "SM" and M != N))
+        )
+
+        def decompose() -> tuple[Tensor, Tensor, Tensor]:
             U, S, Q = torch.linalg.svd(to_dense(self._inner, a), full_matrices=False)
-            W = Q.mH
+            return U, S, Q.mH
+
+        pair = (product(self._inner, a), product(*adjoint))
+        if small:
+            U, S, W = decompose()
         else:
-            turned = M < N
-            pair = (product(self._inner, a), product(*adjoint))
-            forward, back = pair[::-1] if turned else pair
-            start_space = self._vectors(forward, back)
-            # Rayleigh-Ritz with A itself: errors are those of A, not of its square.
-            U, S, Q = torch.linalg.svd(forward(start_space), full_matrices=False)
-            W = start_space @ Q.mH
-            if turned:
-                U, W = W, U
+            most = min(M, N) - (3 if a.is_complex() else 2)  # of ARPACK, which finds one more
+            turned = pair[::-1] if M < N else pair
+            gram = self._gram(*turned) if self._k <= most else None
+            free = moderate and self._maxiter is None
+            U, S, W = found(lambda: self._iterated(turned[0], gram), decompose if free else None)
         first = 0 if self._which == "LM" else len(S) - self._k
         kept = slice(first, first + self._k)
         # Eigenvalues of the dilation beside those wanted; σ = 0 meets its own negative.
@@ -225,25 +231,38 @@ class _Triplets(WholeSpace):
         X = torch.cat([U, W]) * fix_phase(U)
         return S.clone(), X / 2**0.5
 
-    def _vectors(self, forward: Operator, back: Operator) -> Tensor:
-        """Orthonormal basis of the wanted right singular vectors of `forward`, and of at least one more."""
-        M, N = self._inner.shape
-        n, a = min(M, N), self._values
-        if self._k > n - 2:  # more than ARPACK finds, and as much memory as the answer
-            return torch.eye(n, dtype=a.dtype, device=a.device)
+    def _gram(self, forward: Operator, back: Operator) -> Operator:
+        """Return ``x -> Aᴴ A x``, or for the smallest ones its inverse.
+
+        Raises
+        ------
+        SolveError
+            ``SINGULAR``, where the smallest singular value is zero.
+        """
         if self._which == "LM":
+            return lambda x: back(forward(x.contiguous()))
+        M, N = self._inner.shape
+        if M != N:
+            raise ArgumentError(
+                f"the smallest singular values of a large matrix need it to be square, got {M} x {N}"
+            )
+        solver: DirectSolver = solver_of(SparseTensor.from_pattern(self._inner, self._values))
+        return lambda x: solver.raw(solver.raw(x.contiguous(), adjoint=True).contiguous())
 
-            def gram(x: Tensor) -> Tensor:
-                return back(forward(x.contiguous()))
-        else:
-            if M != N:
-                raise ArgumentError(
-                    f"the smallest singular values of a large matrix need it to be square, got {M} x {N}"
-                )
-            solver: DirectSolver = solver_of(SparseTensor.from_pattern(self._inner, a))
+    def _iterated(self, forward: Operator, gram: Operator | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Left vectors, values and right vectors: the wanted ones and at least one more."""
+        space = self._vectors(forward, gram)
+        # Rayleigh-Ritz with A itself: errors are those of A, not of its square.
+        U, S, Q = torch.linalg.svd(forward(space), full_matrices=False)
+        W = space @ Q.mH
+        M, N = self._inner.shape
+        return (W, S, U) if M < N else (U, S, W)
 
-            def gram(x: Tensor) -> Tensor:
-                return solver.raw(solver.raw(x.contiguous(), adjoint=True).contiguous())
+    def _vectors(self, forward: Operator, gram: Operator | None) -> Tensor:
+        """Orthonormal basis of the wanted right singular vectors of `forward`, and of at least one more."""
+        n, a = min(self._inner.shape), self._values
+        if gram is None:  # as much memory as the answer
+            return torch.eye(n, dtype=a.dtype, device=a.device)
 
         def find(k: int, known: Tensor | None) -> Tensor:
             def outside(x: Tensor) -> Tensor:
