@@ -96,14 +96,14 @@ def test_central_differences_meet_their_equations(damped: bool) -> None:
 @pytest.mark.parametrize("damped", [False, True], ids=["free", "damped"])
 @pytest.mark.parametrize("radius", [None, 0.0, 0.5, 1.0])
 def test_newmark_meets_its_equations(radius: float | None, damped: bool, moving: bool) -> None:
-    """Newmark's two recursions, and the balance between two times of Chung and Hulbert."""
+    """Newmark's two recursions, and the balance between two times of Chung and Hulbert, with steps of one length."""
     grid, free = Dense(damped, moving), Dense().free
     name = "newmark" if radius is None else "generalized_alpha"
     scheme = scheme_of(SimpleNamespace(method=name, spectral_radius=radius))  # type: ignore[arg-type]
     rho = radius or 0.0
     am, af = (0.0, 0.0) if radius is None else ((2 * rho - 1) / (rho + 1), rho / (rho + 1))
     beta, gamma = (1 - am + af) ** 2 / 4, 0.5 - am + af
-    t, h, before = 0.7, 0.3, 0.2
+    t, h, before = 0.7, 0.3, 0.3
     motion = grid.motion(t, h)
     u, v, a = (normal(grid.n, seed=seed) for seed in (4, 5, 6))
     if motion is not None:
@@ -218,21 +218,50 @@ def test_rates_at_the_end_are_those_of_a_parabola(name: str) -> None:
 
 
 @pytest.mark.parametrize("radius", [0.0, 0.01, 0.2, 0.5, 0.8, 1.0])
-def test_generalised_alpha_on_a_cubic(radius: float) -> None:
-    """The acceleration told is that of the end of each step; the estimate is what a step is off."""
+@pytest.mark.parametrize("lengths", [(0.1,), (0.1, 0.07), (0.1, 0.2, 0.05), (0.1, 0.01, 0.01)])
+def test_generalised_alpha_on_a_cubic(radius: float, lengths: tuple[float, ...]) -> None:
+    """The acceleration told is that of the end of a step, of any length; the velocity is exact but for its start."""
     scheme = scheme_of(SimpleNamespace(method="generalized_alpha", spectral_radius=radius))  # type: ignore[arg-type]
     grid: Any = Quadrature(lambda t: 6 * t)
     state: tuple[Tensor, ...] = (one(0.0), one(0.0), one(0.0), one(0.0))
     t, before = 0.0, 0.0
-    for k in range(80):
-        h = 0.07 if radius == 0.5 and k % 2 and k < 40 else 0.1
-        if k == 79:
-            state = (one(t**3), one(3 * t**2), *state[2:])
-        old, step = state, Step(t, t + h, h, before)
-        state = scheme.step(grid, step, old)
-        t, before = t + h, h
-        # What the start leaves is a small part of a step, and is forgotten.
-        late = 1e-9 if k in (0, 79) else 0.06
-        assert float(scheme.rate(state)) == pytest.approx(6 * t, abs=6 * h * late)
-    estimate = scheme.error(step, old, state, [])
-    torch.testing.assert_close(estimate, state[0] - t**3, rtol=1e-6, atol=0)
+    for k in range(40):
+        h = lengths[k % len(lengths)]
+        old = (one(t**3), one(3 * t**2), *state[2:])
+        step = Step(t, t + h, h, before)
+        state, t, before = scheme.step(grid, step, old), t + h, h
+        assert float(scheme.rate(state)) == pytest.approx(6 * t, rel=1e-6)
+        # Where a step is more than twice as long as the one before it, it begins more like the first one.
+        if step.before and h < 2.001 * step.before:
+            torch.testing.assert_close(state[1], one(3 * t**2), rtol=1e-9, atol=0)
+            estimate, off = scheme.error(step, old, state, []), state[0] - t**3
+            torch.testing.assert_close(estimate, off, rtol=1e-5, atol=1e-12)
+
+
+@pytest.mark.parametrize("radius", [0.0, 0.2, 0.5, 0.8])
+@pytest.mark.parametrize("lengths", [(1.0, 0.5), (1.0, 0.3), (1.0, 0.11)])
+def test_generalised_alpha_does_not_swell_what_steps_of_any_lengths_do_not_resolve(
+    radius: float, lengths: tuple[float, ...]
+) -> None:
+    """Energies of oscillators of all frequencies end below what they begin with."""
+    scheme = scheme_of(SimpleNamespace(method="generalized_alpha", spectral_radius=radius))  # type: ignore[arg-type]
+    k = torch.logspace(-2, 8, 11, dtype=torch.float64)
+
+    class Oscillators(Quadrature):
+        def residual(self, t: float, u: Tensor) -> Tensor:
+            return k * u
+
+        def implicit(self, t: float, factors: tuple[float, float], v: Tensor, *more: Any) -> Tensor:
+            b = more[1] if more[1] is not None else 0.0
+            return (v + b) / (factors[0] + k)
+
+    grid: Any = Oscillators(lambda t: t)
+    u = torch.ones_like(k)
+    state: tuple[Tensor, ...] = (u, 0.0 * u, -k * u, -k * u)
+    before = 0.0
+    for i in range(400):
+        h = lengths[i % 2]
+        state = scheme.step(grid, Step(0.0, h, h, before), state)
+        before = h
+    energy = (k * state[0] ** 2 + state[1] ** 2) / k
+    assert float(energy.max()) < 1.0 + 1e-6

@@ -28,6 +28,9 @@ __all__ = ["SCHEMES", "Grid", "Past", "Scheme", "State", "Step", "scheme_of"]
 
 State = tuple[Tensor, ...]
 
+_REACH = 2.0
+"""How many lengths of a step its accelerations are carried on; from about 3, frequencies that are not resolved grow."""
+
 
 class Step(NamedTuple):
     """From one time to the next.
@@ -206,7 +209,9 @@ class Newmark:
 
     The a that generalised α goes on with is the acceleration of an earlier time, by αf − αm steps, so that ü is what
     the line through the last two a says of the end of the step (Erlicher, Bonaventura, Bursi, Comput. Mech. 28
-    (2002), 83-104). Where lengths of steps change, a is as late only to a part of a step, none with αm = 0.
+    (2002), 83-104). Where the length of steps changes, the line through a and ü says what a would be with the new
+    length, for what is up to twice as long; else velocities are of first order there (Brüls and Arnold, J. Comput.
+    Nonlinear Dyn. 3 (2008), 041007).
     """
 
     order: ClassVar[int] = 2
@@ -230,6 +235,9 @@ class Newmark:
         """Go one step."""
         u, v, now, a = *state[:3], state[-1]
         h, beta, gamma = step.h, self.beta, self.gamma
+        share = min(1.0, _REACH * step.before / h)
+        if self._late and step.before and h != step.before:
+            a = torch.lerp(now, a, share * h / step.before)
         c = (1.0 - self.am) / ((1.0 - self.af) * beta * h**2)
         d = gamma / (beta * h)
         ahead = u + h * v + (0.5 - beta) * h**2 * a
@@ -255,15 +263,17 @@ class Newmark:
         new = grid.implicit(step.end, (c, d), known, lambda: ahead, b)
         a_new = (new - ahead) / (beta * h**2)
         v_new = v + h * ((1.0 - gamma) * a + gamma * a_new)
-        # The first a is of the start itself, which puts the second at (1 − αf)/(1 − αm) h.
-        late = self._late / (1.0 - self.af)
-        if step.before:
-            late = self._late * h / (h - self._late * (h - step.before))
-        a_then = torch.add(a_new, a_new - a, alpha=late) if late else a_new
+        late, a_then, a_next = self._late, a_new, a_new
+        if late:
+            # The first a is of the start itself; one that is late by a share of it all is followed by one so late:
+            late *= (1.0 - self.am * share) / (1.0 - self.am)
+            since = 1.0 + self._late * share - late
+            a_then = torch.add(a_new, a_new - a, alpha=late / since)
+            a_next = torch.lerp(a_then, a_new, self._late / late) if share < 1.0 else a_new
         if motion is not None:
-            v_new, a_new = grid.put(v_new, rate), grid.put(a_new, bend)
-            a_then = grid.put(a_then, bend) if late else a_new
-        return (new, v_new, a_then, a_new) if late else (new, v_new, a_new)
+            v_new, a_then = grid.put(v_new, rate), grid.put(a_then, bend)
+            a_next = grid.put(a_next, bend) if late else a_then
+        return (new, v_new, a_then, a_next) if late else (new, v_new, a_then)
 
     def rate(self, state: State) -> Tensor:
         """Return ü."""
@@ -272,7 +282,7 @@ class Newmark:
     def error(self, step: Step, old: State, new: State, past: Sequence[Past]) -> Tensor:
         """Estimate ``h³ (β − 1/6 − (αf − αm)/2) u⃛``, of accelerations as late as they are."""
         del past
-        return step.h**2 * (self.beta - 1.0 / 6.0 - 0.5 * self._late) * (new[-1] - old[-1])
+        return step.h**2 * (self.beta - 1.0 / 6.0 - 0.5 * self._late) * (new[2] - old[2])
 
 
 class Explicit:
