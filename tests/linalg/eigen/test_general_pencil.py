@@ -119,6 +119,27 @@ def test_multiple_eigenvalues_have_no_derivative() -> None:
         w.real.sum().backward()
 
 
+def test_simple_eigenvalues_beside_multiple_ones_have_derivatives() -> None:
+    M = SparseTensor.diag(torch.ones(N, dtype=torch.float64))
+    every = [1.0, 2.0, 2.0, 5.0, 11.0, 12.0, 13.0, 14.0, 15.0]
+    d = torch.tensor(every, dtype=torch.float64, requires_grad=True)
+    w, V = SparseTensor.from_pattern(M.pattern, d).eigs(4, "SM", M=M)
+    for place in (0, 3):
+        (slope,) = torch.autograd.grad(w[place].real ** 2, d, retain_graph=True)
+        torch.testing.assert_close(slope, 2.0 * d.detach() * torch.eye(N).to(d)[place])
+    (still,) = torch.autograd.grad(V[:, 0].abs().pow(4).sum(), d, retain_graph=True)
+    assert float(still.abs().max()) < 1e-12
+    for loss in (w[1].real, V[:, 2].abs().pow(4).sum()):
+        with pytest.raises(GradientError, match="multiple"):
+            torch.autograd.grad(loss, d, retain_graph=True)
+    (slope,) = torch.autograd.grad(w[0].real, d, create_graph=True)
+    (bend,) = torch.autograd.grad(slope[0], d, retain_graph=True)
+    assert float(bend.abs().max()) < 1e-12
+    # A slope that is zero there may have a slope itself.
+    with pytest.raises(GradientError, match="multiple"):
+        torch.autograd.grad((w.real - w.real.detach()).square().sum(), d, create_graph=True)
+
+
 def test_gradients_by_transforms_in_both() -> None:
     A, M = sparse(1, torch.float64), sparse(2, torch.float64, 4.0)
 

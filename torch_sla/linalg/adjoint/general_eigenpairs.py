@@ -13,7 +13,8 @@ because ``vᴴ q = 0``. With a cotangent ``g`` of λ and torch's convention for 
 their real parts when the values are real. Both ``w`` and ``z`` come from the bordered matrix ``[[(A - λ B)ᴴ, v],
 [(B v)ᴴ, 0]]``, which is regular exactly when λ is simple. Multiple or defective eigenvalues have no
 derivative and are refused. Second derivatives of eigenvalues are first ones of ``w vᴴ``: with ``w`` a
-recorded solution of that system they need derivatives of λ and ``v`` only once.
+recorded solution of that system they need derivatives of λ and ``v`` only once. A pair without cotangents gives
+nothing, whatever its eigenvalue is.
 
 Magnus, Econometric Theory 1, 1985, pages 179-191.
 """
@@ -52,15 +53,17 @@ class GeneralProblem(Protocol):
         """Return ``λ`` ``[k]`` and unit vectors ``[n, k]``, complex, without recording."""
 
     def left(
-        self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, Q: Tensor
+        self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, Q: Tensor, wanted: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return left vectors and the solutions ``z``, both ``[n, k]``.
+        """Return left vectors and the solutions ``z``, both ``[n, k]``, zero where not ``wanted`` ``[k]``.
 
-        Raises `GradientError` when an eigenvalue is multiple or defective to working precision.
+        Raises `GradientError` when an eigenvalue that is wanted is multiple or defective to working precision.
         """
 
-    def recorded_left(self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor) -> Tensor:
-        """Return left vectors ``[n, k]`` as functions of all four, for derivatives of second order."""
+    def recorded_left(
+        self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, wanted: Tensor
+    ) -> Tensor:
+        """Return left vectors ``[n, k]`` as functions of the first four, for derivatives of second order."""
 
 
 class PhaseFree(Unmapped):
@@ -112,7 +115,7 @@ class GeneralEigenpairs(Unmapped):
         problem, massive = ctx.problem, ctx.needs_input_grad[1]
         if torch.is_grad_enabled() and g is not None and G is None:
             V = PhaseFree.apply(V)
-            left = problem.recorded_left(values, mass, w, V) * g
+            left = problem.recorded_left(values, mass, w, V, _wanted(w, g)) * g
             return *_on_pattern(problem, values, mass, w, V, left, massive), None
         with torch.no_grad():
             left = _left(problem, values, mass, w, V, g, G)
@@ -169,9 +172,20 @@ def _left(
                 "the loss depends on the phase of an eigenvector, which is arbitrary; use |v|² or v vᴴ"
             )
         Q = G - V * along
-    W, Z = problem.left(values, mass, w, V, Q)
+    W, Z = problem.left(values, mass, w, V, Q, _wanted(w, g, G))
     left = torch.zeros_like(V) if g is None else W * g
     return left if G is None else left - Z
+
+
+def _wanted(w: Tensor, *cotangents: Tensor | None) -> Tensor:
+    """Return which pairs ``[k]`` a cotangent reaches; one that is recorded may be zero and have derivatives."""
+    found = torch.zeros(len(w), dtype=torch.bool, device=w.device)
+    for cotangent in cotangents:
+        if cotangent is not None:
+            recorded = torch.is_grad_enabled() and cotangent.requires_grad
+            reached = (cotangent.detach() != 0).reshape(-1, len(w)).any(0)
+            found = found | reached | recorded
+    return found
 
 
 def general_eigenpairs(

@@ -99,9 +99,9 @@ class PartGeneral:
 
     @outside_transforms
     def left(
-        self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, Q: Tensor
+        self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, Q: Tensor, wanted: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Left vectors and adjoint solutions from the bordered matrix of each pair, by GMRES.
+        """Left vectors and adjoint solutions from the bordered matrix of each pair that is wanted, by GMRES.
 
         The border is one more unknown, which the first process holds.
         """
@@ -117,7 +117,8 @@ class PartGeneral:
         options = KrylovOptions(
             rtol=1e-12 if double else 1e-5, maxiter=40 * (self.A.rows.n + 1), restart=100
         )
-        for i in range(len(w)):
+        # A cotangent may be zero here and not elsewhere.
+        for i in torch.nonzero(comm.reduce(wanted.to(w.real), "max"))[:, 0].tolist():
             v, w_i = V[:, i : i + 1], w[i].conj()
 
             def bordered(x: Tensor, v: Tensor = v, shift: Tensor = w_i) -> Tensor:
@@ -140,9 +141,11 @@ class PartGeneral:
                 raise GradientError(_MULTIPLE.format(i))
         return W, Z
 
-    def recorded_left(self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor) -> Tensor:
+    def recorded_left(
+        self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, wanted: Tensor
+    ) -> Tensor:
         """Refuse: second derivatives are not available in parts."""
-        del values, mass, w, V
+        del values, mass, w, V, wanted
         raise GradientError(
             "second derivatives of eigenvalues of a general matrix in parts are not available"
         )

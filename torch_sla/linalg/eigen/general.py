@@ -85,7 +85,8 @@ def eigs(
     w, V
         ``[*batch, k]`` and ``[*batch, n, k]``, complex, the wanted end first and of a conjugate pair the
         one above the real axis first; unit vectors with the largest entry real and positive.
-        Eigenvalues are differentiable twice, vectors once, where the eigenvalues are simple.
+        Eigenvalues are differentiable twice, vectors once, where the eigenvalues are simple; others may be among
+        them, as long as no loss depends on those.
 
     Raises
     ------
@@ -313,15 +314,16 @@ class _Problem(WholeSpace):
 
     @outside_transforms
     def left(
-        self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, Q: Tensor
+        self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, Q: Tensor, wanted: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Left vectors and adjoint solutions from the bordered matrix of each pair."""
+        """Left vectors and adjoint solutions from the bordered matrix of each pair that is wanted."""
         values, w, V, Q = (physical(t) for t in (values, w, V, Q))
         mass = None if mass is None else physical(mass)
         n = self.pattern.shape[0]
         W, Z = torch.zeros_like(V), torch.zeros_like(V)
         eps = torch.finfo(w.dtype).eps
-        for i in range(len(w)):
+        # Many seen from inside a transform have their dimensions in front.
+        for i in torch.nonzero(physical(wanted).reshape(-1, len(w)).any(0))[:, 0].tolist():
             B, scale, across = self._bordered(values, mass, w[i], V[:, i])
             rhs = torch.zeros(n + 1, 2, dtype=V.dtype, device=V.device)
             rhs[n, 0], rhs[:n, 1] = scale / across, Q[:, i]
@@ -334,11 +336,16 @@ class _Problem(WholeSpace):
                 raise GradientError(_MULTIPLE.format(i))
         return W, Z
 
-    def recorded_left(self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor) -> Tensor:
-        """Left vectors, differentiable in all four; they exist, since `left` found them."""
+    def recorded_left(
+        self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, wanted: Tensor
+    ) -> Tensor:
+        """Left vectors that are wanted, differentiable in all four; they exist, since `left` found them."""
         n, columns = self.pattern.shape[0], []
-        self.left(values, mass, w, V, torch.zeros_like(physical(V)))
-        for i in range(V.shape[1]):
+        self.left(values, mass, w, V, torch.zeros_like(physical(V)), wanted)
+        for i, needed in enumerate(physical(wanted).reshape(-1, V.shape[1]).any(0).tolist()):
+            if not needed:
+                columns.append(torch.zeros_like(V[:, i]))
+                continue
             B, scale, across = self._bordered(values, mass, w[i], V[:, i])
             rhs = torch.zeros(n + 1, dtype=V.dtype, device=V.device)
             rhs[n] = scale / across
