@@ -233,7 +233,6 @@ def test_an_exchange_of_zero_is_singular_and_says_so() -> None:
             "positive definite; the least eigenvalue is -1",
         ),
         ({"solver": Solver(device="cuda")}, "solver.device"),
-        ({"solver": Solver(method="choleski")}, "choleski"),
     ],
     ids=str,
 )

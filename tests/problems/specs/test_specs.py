@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,6 +151,22 @@ def test_pickles() -> None:
         ({"outputs": [Energy("a"), Energy("a")]}, "two outputs are called 'a'"),
         ({"outputs": [Energy("u")]}, "field itself"),
         ({"outputs": [Integral("a", "grad(u)")]}, "a vector; a scalar is needed"),
+        (
+            {"solver": {"method": "choleski"}},
+            r"solver.method: .*did you mean 'cholesky'.*one of: auto bicgstab cg",
+        ),
+        (
+            {"solver": {"preconditioner": "jakobi"}},
+            r"solver.preconditioner: .*did you mean 'jacobi'",
+        ),
+        (
+            {"solver": {"backend": "scipy", "method": "cholesky"}},
+            "solver.method: backend 'scipy' has no method 'cholesky'; it has superlu",
+        ),
+        (
+            {"solver": {"method": "cholesky", "preconditioner": "jacobi"}},
+            "is direct and uses no preconditioner",
+        ),
         ({"outputs": [{"type": "probe", "name": "a", "at": []}]}, "at: .*at least 1"),
         ({"outputs": [{"type": "probe", "name": "a", "at": [[0.1, float("inf")]]}]}, "finite"),
     ],
@@ -157,6 +174,19 @@ def test_pickles() -> None:
 def test_bad_declarations(changes: dict[str, object], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         tour(**changes)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"method": "llt"},  # an alias
+        {"backend": "cudss", "method": "cholesky"},  # of a machine that this one may not be
+        {"method": "minres", "preconditioner": "schur"},  # of a problem in parts
+        {"method": "cholesky", "preconditioner": "none"},
+    ],
+)
+def test_requests_that_some_solve_takes_are_declared(asked: dict[str, Any]) -> None:
+    assert tour(solver=asked).solver == Solver(**asked)
 
 
 def test_several_faults_are_told_together() -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch_sla.linalg.plan.facts import Facts
     from torch_sla.linalg.plan.machine import MachineModel
 
-__all__ = ["RULES", "Candidate", "Rule", "check_request"]
+__all__ = ["RULES", "Candidate", "Rule", "check_names", "check_request"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,37 @@ class Rule:
     refuse: Callable[[Facts, Backend, Method, str | None, MachineModel], str | None]
 
 
+def check_names(backend: str, method: str, preconditioner: str) -> None:
+    """Refuse a request that no matrix could be solved by, here or on any other machine.
+
+    Raises
+    ------
+    PlanError
+        When there is no such method, or its parts contradict each other.
+    """
+    named = backends() if backend == "auto" else (get_backend(backend),)
+    if method == "auto":
+        return
+    found = [b.capabilities.method(method) for b in named]
+    if not any(found):
+        if backend != "auto":
+            names = [m.name for m in named[0].capabilities.methods]
+            raise PlanError(
+                f"backend {backend!r} has no method {method!r}; it has {', '.join(names)}"
+            )
+        names = sorted({m.name for b in named for m in b.capabilities.methods})
+        raise PlanError(f"`method` must be 'auto' or one of {', '.join(names)}, got {method!r}")
+    if preconditioner not in ("auto", "none") and all(
+        m is None or m.kind == "direct" for m in found
+    ):
+        raise PlanError(
+            f"method {method!r} is direct and uses no preconditioner, and preconditioner {preconditioner!r} was asked "
+            "for; leave one of them out, or take an iterative method such as 'cg' or 'gmres'"
+        )
+
+
 def check_request(facts: Facts) -> None:
-    """Refuse a request that no matrix could be solved by, whatever the rules say.
+    """Refuse a request that no matrix could be solved by here, whatever the rules say.
 
     Raises
     ------
@@ -50,32 +79,11 @@ def check_request(facts: Facts) -> None:
     BackendUnavailableError
         When the backend that was asked for cannot be used here.
     """
+    check_names(facts.backend, facts.method, facts.preconditioner)
     if facts.backend != "auto":
-        chosen = get_backend(facts.backend)
-        names = [m.name for m in chosen.capabilities.methods]
-        if facts.method != "auto" and chosen.capabilities.method(facts.method) is None:
-            raise PlanError(
-                f"backend {facts.backend!r} has no method {facts.method!r}; it has {', '.join(names)}"
-            )
-        why = chosen.unavailable()
+        why = get_backend(facts.backend).unavailable()
         if why is not None:
             raise BackendUnavailableError(f"backend {facts.backend!r} cannot be used here: {why}")
-    elif facts.method != "auto" and not any(
-        b.capabilities.method(facts.method) for b in backends()
-    ):
-        names = sorted({m.name for b in backends() for m in b.capabilities.methods})
-        raise PlanError(
-            f"`method` must be 'auto' or one of {', '.join(names)}, got {facts.method!r}"
-        )
-    if facts.preconditioner not in ("auto", "none") and facts.method != "auto":
-        named = [get_backend(facts.backend)] if facts.backend != "auto" else backends()
-        found = [b.capabilities.method(facts.method) for b in named]
-        if all(m is None or m.kind == "direct" for m in found):
-            raise PlanError(
-                f"method {facts.method!r} is direct and uses no preconditioner, and preconditioner "
-                f"{facts.preconditioner!r} was asked for; leave one of them out, or take an iterative method such as "
-                "'cg' or 'gmres'"
-            )
 
 
 def _requested(facts: Facts, b: Backend, m: Method, p: str | None, _: MachineModel) -> str | None:

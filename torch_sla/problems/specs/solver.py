@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
+from torch_sla.errors import PlanError, SpecError
+from torch_sla.problems.expression import nearest
 from torch_sla.problems.specs.base import Spec
+from torch_sla.problems.specs.faults import fault
 from torch_sla.problems.specs.written import Text
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 __all__ = ["Newton", "Solver"]
+
+
+def _known(name: str, what: str, known: Iterable[str]) -> str:
+    if name in known:
+        return name
+    raise fault(f"unknown {what} {name!r}{nearest(name, known)}; one of: auto {' '.join(known)}")
+
+
+def _method(name: str) -> str:
+    if name == "auto":
+        return name
+    from torch_sla.linalg.backends.registry import backends
+
+    every = (m for b in backends() for m in b.capabilities.methods)
+    return _known(name, "method", sorted({n for m in every for n in (m.name, *m.aliases)}))
+
+
+def _preconditioner(name: str) -> str:
+    """Take the names for a matrix on one process and for one in parts: a file may be solved either way."""
+    if name == "auto":
+        return name
+    from torch_sla.linalg.distributed.precond.base import NAMES as IN_PARTS
+    from torch_sla.linalg.precond.base import NAMES
+
+    return _known(name, "preconditioner", dict.fromkeys((*NAMES, *IN_PARTS)))
 
 
 class Newton(Spec):
@@ -60,10 +91,12 @@ class Solver(Spec):
     backend: Literal["auto", "scipy", "eigen", "native", "cudss", "cusolver", "pytorch"] = Field(
         default="auto", description="Library that does the work."
     )
-    method: Text = Field(
+    method: Annotated[Text, AfterValidator(_method)] = Field(
         default="auto", description="Method of the backend, such as cg or cholesky."
     )
-    preconditioner: Text = Field(default="auto", description="Preconditioner of iterative methods.")
+    preconditioner: Annotated[Text, AfterValidator(_preconditioner)] = Field(
+        default="auto", description="Preconditioner of iterative methods."
+    )
     rtol: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None, description="Relative residual; None means 1e-10 in float64, 1e-5 in float32."
     )
@@ -84,3 +117,15 @@ class Solver(Spec):
     dtype: Literal["float64", "float32"] = Field(
         default="float64", description="Precision of all work; inputs are cast to it."
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.method == "auto":
+            return self
+        from torch_sla.linalg.plan.rules import check_names
+
+        try:
+            check_names(self.backend, self.method, self.preconditioner)
+        except PlanError as error:
+            raise SpecError(str(error), path="method") from None
+        return self

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch_sla.linalg.distributed.sharding import Sharding
 
 __all__ = [
+    "NAMES",
     "SMALL",
     "WHOLE",
     "PartOptions",
@@ -71,6 +72,7 @@ _KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "chebyshev": (f"{_HERE}.chebyshev", "PartChebyshev", {}),
     "schur": (f"{_HERE}.block", "PartSchur", {}),
 }
+NAMES = ("none", *_KINDS)
 
 
 def name_of(wanted: Any) -> str:
@@ -84,9 +86,9 @@ def name_of(wanted: Any) -> str:
     if wanted is None:
         return "none"
     if isinstance(wanted, str):
-        if wanted not in ("auto", "none", *_KINDS):
+        if wanted != "auto" and wanted not in NAMES:
             raise PlanError(
-                f"`preconditioner` must be auto, none, {', '.join(_KINDS)}, options or a callable; got {wanted!r}"
+                f"`preconditioner` must be auto, {', '.join(NAMES)}, options or a callable; got {wanted!r}"
             )
         return wanted
     if isinstance(wanted, PartOptions):
