@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from torch_sla import (
     SweepProblem,
     load_problem,
 )
+from torch_sla.errors import ArgumentError
 
 ROOT = Path(__file__).parents[2]
 
@@ -263,3 +266,65 @@ def test_where_nothing_can_be_written_is_said_before_the_work(
     done = run(verb, *file, "-o", where / "m.json" if verb == "calibrate" else where)
     assert done.exit_code == 2
     assert "is a file; name a folder" in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["solve", "mesh", "calibrate"])
+def test_what_is_in_the_way_of_a_result_is_said_before_the_work(
+    plate: Path, tmp_path, verb: str, monkeypatch
+) -> None:
+    monkeypatch.setattr("torch_sla.linalg.plan.calibrate.calibrate", pytest.fail)
+    monkeypatch.setattr(PoissonProblem, "compile", pytest.fail)
+    monkeypatch.setattr(PoissonProblem, "check", pytest.fail)
+    (tmp_path / "out" / "plate.vtu").mkdir(parents=True)
+    file = () if verb == "calibrate" else (plate,)
+    done = run(verb, *file, "-o", tmp_path / "out")
+    assert done.exit_code == 2
+    assert ("is a folder; name a file" if verb == "calibrate" else "in the way") in done.stderr
+    if verb == "mesh":
+        done = run(verb, plate, "-o", plate)
+        assert (done.exit_code, "is a file; name a folder" in done.stderr) == (2, True)
+
+
+def test_a_disk_that_cannot_be_written_to_is_found_before_the_work(
+    plate: Path, tmp_path, monkeypatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)  # whatever the permissions say
+    monkeypatch.setattr(PoissonProblem, "solve", pytest.fail)
+    done = run("solve", plate, "-o", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "cannot be written to (Read-only file system)" in done.stderr
+
+
+def test_a_file_where_a_run_is_kept_is_named(tmp_path) -> None:
+    fin = PoissonProblem(mesh=RectangleMesh(cells=(2, 2)), source=Parameter("f"))
+    fin = fin.updated(boundary=[Dirichlet("left", 0.0)])
+    SweepProblem(of=fin, cases={"f": [1.0, 2.0]}).to_yaml(tmp_path / "cases.yaml")
+    (tmp_path / "cases.run").write_text("mine")
+    done = run("solve", tmp_path / "cases.yaml", "-o", tmp_path)
+    assert done.exit_code == 2
+    assert "is a file, where the run is to be kept" in done.stderr
+    assert (tmp_path / "cases.run").read_text() == "mine"
+
+
+class _Broken(ModuleType):
+    """Of another NumPy: it is found, and fails when it is used."""
+
+    def __getattr__(self, name: str) -> None:
+        raise RuntimeError("_ARRAY_API not found")
+
+
+def test_a_plotting_library_that_cannot_be_loaded_costs_the_picture_only(
+    plate: Path, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", _Broken("matplotlib.figure"))
+    done = run("solve", plate, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["plate.html", "plate.json", "plate.vtu"]
+    for said in ("total", "no .png", "RuntimeError: _ARRAY_API not found"):
+        assert said in done.output
+    with pytest.raises(ArgumentError, match="cannot be loaded"):
+        load_problem(plate).solve().plot(tmp_path / "plate.png")

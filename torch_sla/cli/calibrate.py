@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from torch_sla.cli.console import err, exit_codes, out
-from torch_sla.cli.inputs import check_folder
+from torch_sla.cli.inputs import check_file
 
 __all__ = ["calibrate"]
 
@@ -32,7 +32,7 @@ def calibrate(
     from torch_sla.linalg.plan.machine import SHIPPED, VARIABLE, save_machine
 
     with exit_codes():
-        check_folder(output.parent)
+        check_file(output)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 from torch_sla.errors import ArgumentError, SpecError
@@ -16,13 +15,16 @@ if TYPE_CHECKING:
     from torch_sla.problems.specs.problem import Problem
 
 __all__ = [
-    "can_draw",
+    "check_file",
     "check_folder",
     "read_parameters",
     "read_problem",
     "refuse_design",
     "require_design",
 ]
+
+# What results are written as.
+_ENDINGS = (".vtu", ".pvd", ".xdmf", ".npz", ".json", ".csv", ".html", ".png")
 
 # What a bare type may stand for.
 _BARE = ("optimizer",)
@@ -88,41 +90,54 @@ def require_design(problem: Problem, path: Path) -> DesignProblem:
     )
 
 
-def check_folder(path: Path) -> None:
+def check_folder(path: Path, stem: str | None = None) -> None:
     """Refuse a folder that nothing can be written to, before the work and not after it.
+
+    Parameters
+    ----------
+    stem
+        What the names of the results begin with; none of them may be a folder.
 
     Raises
     ------
     ArgumentError
         Says what is in the way.
     """
-    here = path.absolute()
-    while not here.exists() and here != here.parent:
-        here = here.parent
-    if not here.is_dir():
-        raise ArgumentError(f"-o {path}: {here} is a file; name a folder")
-    if not os.access(here, os.W_OK | os.X_OK):
-        raise ArgumentError(f"-o {path}: {here} cannot be written to; name another folder")
+    _check_writable(path, path)
+    for ending in () if stem is None else _ENDINGS:
+        if (path / f"{stem}{ending}").is_dir():
+            raise ArgumentError(
+                f"-o {path}: {path / f'{stem}{ending}'} is a folder, in the way of a result; name another folder"
+            )
 
 
-def can_draw() -> bool:
-    """Whether matplotlib is there to draw with; asked before the work, as one that is broken ends what is begun.
+def check_file(path: Path) -> None:
+    """Refuse a file that cannot be written, before the work and not after it.
 
     Raises
     ------
     ArgumentError
-        Where it is installed and cannot be imported.
+        Says what is in the way.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        return False
+    if path.is_dir():
+        raise ArgumentError(f"-o {path} is a folder; name a file")
+    _check_writable(path, path.parent)
+
+
+def _check_writable(path: Path, folder: Path) -> None:
+    here = folder.absolute()
+    while not here.exists() and here != here.parent:
+        here = here.parent
+    if not here.is_dir():
+        raise ArgumentError(f"-o {path}: {here} is a file; name a folder")
     try:
-        importlib.import_module("matplotlib.figure")
-    except Exception as error:
+        # What permissions say is not all: the disk may be read-only, and root is asked for none.
+        with tempfile.TemporaryDirectory(prefix=".", dir=here):
+            pass
+    except OSError as error:
         raise ArgumentError(
-            f"matplotlib is installed and cannot be imported ({type(error).__name__}: {error}); repair it, or go "
-            "without pictures: pip uninstall matplotlib"
-        ) from error
-    return True
+            f"-o {path}: {here} cannot be written to ({error.strerror}); name another folder"
+        ) from None
 
 
 def _innermost(data: Any, where: str = "") -> Iterator[str]:

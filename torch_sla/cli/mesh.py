@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from torch_sla.cli.console import exit_codes, out
-from torch_sla.cli.inputs import read_problem
+from torch_sla.cli.inputs import check_folder, read_problem
 from torch_sla.cli.options import Json, Settings, Trust  # noqa: TC001
 from torch_sla.errors import ArgumentError, SpecError
 
@@ -44,6 +44,8 @@ def mesh(
     with exit_codes():
         from torch_sla.assembly.summary import mesh_summary
 
+        if output is not None:
+            check_folder(output, file.stem)
         found = _mesh_of(file, settings, trust=trust)
         known = mesh_summary(found)
         written = [] if output is None else _written(found, output, file.stem)

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from torch_sla.cli.console import STOPPED, command, err, exit_codes, logs, out, results, working
 from torch_sla.cli.inputs import (
-    can_draw,
     check_folder,
     read_parameters,
     read_problem,
@@ -28,7 +27,12 @@ from torch_sla.cli.options import (
     Trust,  # noqa: TC001
     Verbose,  # noqa: TC001
 )
-from torch_sla.cli.together import going_on, optimize_together, started_together
+from torch_sla.cli.together import (
+    draw_convergence,
+    going_on,
+    optimize_together,
+    started_together,
+)
 
 if TYPE_CHECKING:
     from torch_sla.problems.analyses.design.solution import DesignSolution
@@ -85,8 +89,7 @@ def optimize(
     names = ["reading", "compiling", "searching", "writing"]
     with exit_codes(), logs(verbose), working(names, quiet=as_json) as work:
         work.advance()
-        check_folder(folder)
-        drawn = can_draw()
+        check_folder(folder, file.stem)
         problem = require_design(read_problem(file, settings, device, trust=trust), file)
         given = read_parameters(parameters)
         work.advance()
@@ -105,9 +108,7 @@ def optimize(
         written = [folder / f"{file.stem}{ending}" for ending in found.endings]
         for path in written:
             found.save(path)
-        if drawn:
-            written.append(folder / "convergence.png")
-            found.plot(written[-1])
+        written += draw_convergence(found, folder)
         if report is not False:
             written.append(folder / f"{file.stem}.html")
             found.report(written[-1], command=command(), seconds=seconds)

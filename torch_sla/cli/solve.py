@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import time
 from pathlib import Path
@@ -84,11 +83,12 @@ def solve(
         return
     picture, report = picture is not False, report is not False
     from torch_sla.problems.folder import forget
+    from torch_sla.problems.report.picture import undrawable
 
     names = ["reading", "compiling", "solving", "writing"]
     with exit_codes(), logs(verbose), working(names, quiet=as_json) as work:
         work.advance()
-        check_folder(output)
+        check_folder(output, file.stem)
         problem = read_problem(file, settings, device, trust=trust)
         refuse_design(problem, file)
         given = read_parameters(parameters)
@@ -116,11 +116,12 @@ def solve(
         work.advance()
         if solution.info.converged or report:
             output.mkdir(parents=True, exist_ok=True)
-        written, missing = [], False
+        written: list[Path] = []
+        missing: str | None = None
         if solution.info.converged:
             drawn = picture and solution.drawable
-            missing = drawn and importlib.util.find_spec("matplotlib") is None
-            written = _write(solution, output / file.stem, picture=drawn and not missing)
+            missing = undrawable() if drawn else None
+            written = _write(solution, output / file.stem, picture=drawn and missing is None)
             if problem.goes_on:
                 forget(kept)
         if report:
@@ -138,10 +139,8 @@ def solve(
             f"{duration(seconds)}"
         )
         show(text, info, how, results(solution), written)
-        if missing:
-            out.print(
-                "no .png: it is drawn by matplotlib, pip install 'torch_sla[plot]'", markup=False
-            )
+        if missing is not None:
+            out.print(f"no .png: {missing}", markup=False)
     if not solution.info.converged:
         raise typer.Exit(FAILED)
 

@@ -10,7 +10,6 @@ import typer
 
 from torch_sla.cli.console import FAILED, err, exit_codes, logs, outputs_table, show, working
 from torch_sla.cli.inputs import (
-    can_draw,
     check_folder,
     read_parameters,
     read_problem,
@@ -23,9 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from torch_sla.problems.analyses.design.solution import DesignSolution
     from torch_sla.problems.distributed.solution import DistributedSolution
 
-__all__ = ["going_on", "optimize_together", "solve_together", "started_together", "where_kept"]
+__all__ = [
+    "draw_convergence",
+    "going_on",
+    "optimize_together",
+    "solve_together",
+    "started_together",
+    "where_kept",
+]
 
 
 def started_together() -> bool:
@@ -61,7 +68,7 @@ def solve_together(
         with logs(verbose if ranks.first else 0), working(names, quiet=quiet) as work:
             work.advance()
             _refuse_drawing(picture=picture, report=report)
-            check_folder(output)
+            check_folder(output, file.stem)
             problem = read_problem(file, settings, trust=trust)
             refuse_design(problem, file)
             given = read_parameters(parameters)
@@ -118,8 +125,7 @@ def optimize_together(
 
     with exit_codes(), launched(device or "auto", timeout) as ranks:
         _refuse_drawing(report=report)
-        check_folder(folder)
-        drawn = ranks.first and can_draw()
+        check_folder(folder, file.stem)
         problem = require_design(read_problem(file, settings, trust=trust), file)
         given = read_parameters(parameters)
         # The first process looks: on another machine the folder may not be there at all.
@@ -137,9 +143,7 @@ def optimize_together(
             for ending in (".npz", ".csv", ".json"):
                 written.append(folder / f"{file.stem}{ending}")
                 found.save(written[-1])
-            if drawn:
-                written.append(folder / "convergence.png")
-                found.plot(written[-1])
+            written += draw_convergence(found, folder)
             show(found, written)
 
 
@@ -165,11 +169,26 @@ def where_kept(problem: Any, kept: Path, *, resume: bool) -> dict[str, Any]:
         return {}
     from torch_sla.problems.folder import held
 
+    if kept.exists() and not kept.is_dir():
+        raise ArgumentError(f"{kept} is a file, where the run is to be kept; move it away")
     if held(kept) and not resume:
         raise ArgumentError(
             f"{kept} holds a run that was not finished: --resume goes on with it; delete the folder to start again"
         )
     return going_on(kept, resume=resume)
+
+
+def draw_convergence(found: DesignSolution, folder: Path) -> list[Path]:
+    """Draw how a search went; return the file, or say why there is none."""
+    from torch_sla.problems.report.picture import undrawable
+
+    path = folder / "convergence.png"
+    why = undrawable()
+    if why is not None:
+        err.print(f"no {path.name}: {why}", markup=False)
+        return []
+    found.plot(path)
+    return [path]
 
 
 def going_on(folder: Path, *, resume: bool, said: bool = True) -> dict[str, Any]:

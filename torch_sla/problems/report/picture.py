@@ -18,9 +18,29 @@ if TYPE_CHECKING:
 
     from torch_sla.assembly import Mesh
 
-__all__ = ["draw", "new_figure", "save_figure"]
+__all__ = ["draw", "new_figure", "save_figure", "undrawable"]
 
 COLOURS = "viridis"
+
+
+def undrawable() -> str | None:
+    """Return why no picture can be drawn here, None where one can."""
+    try:
+        from matplotlib.figure import Figure  # noqa: F401
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("matplotlib"):
+            return "plotting needs matplotlib: pip install matplotlib (or the extra 'plot')"
+        return _broken(error)
+    except Exception as error:  # noqa: BLE001  (built for another NumPy, it fails in ways of its own)
+        return _broken(error)
+    return None
+
+
+def _broken(error: Exception) -> str:
+    return (
+        f"plotting needs matplotlib, which is installed and cannot be loaded ({type(error).__name__}: {error}); "
+        "install it again, for the NumPy that is there"
+    )
 
 
 def new_figure(size: tuple[float, float] = (6.4, 4.8)) -> Figure:
@@ -31,12 +51,11 @@ def new_figure(size: tuple[float, float] = (6.4, 4.8)) -> Figure:
     ArgumentError
         Without matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ArgumentError(
-            "plotting needs matplotlib: pip install matplotlib (or the extra 'plot')"
-        ) from error
+    why = undrawable()
+    if why is not None:
+        raise ArgumentError(why)
+    from matplotlib.figure import Figure
+
     return Figure(figsize=size, layout="constrained")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -122,10 +121,11 @@ class Design(Analysis):
             raise ArgumentError(f"pictures is {pictures}; every so many iterations, or 0 for never")
         if pictures and folder is None and resume is None:
             raise ArgumentError("pictures are drawn into the folder of a run; give folder=")
-        if pictures and importlib.util.find_spec("matplotlib") is None:
-            raise ArgumentError(
-                "pictures need matplotlib: pip install matplotlib (or the extra 'plot')"
-            )
+        if pictures:
+            from torch_sla.problems.report.picture import undrawable
+
+            if (why := undrawable()) is not None:
+                raise ArgumentError(f"pictures={pictures}: {why}")
         with torch.inference_mode(mode=False):
             return search(
                 self, given, folder=folder, resume=resume, progress=progress, pictures=pictures
