@@ -18,8 +18,10 @@ from torch_sla import (
     Parameter,
     PoissonProblem,
     RectangleMesh,
+    SweepProblem,
     load_problem,
 )
+from torch_sla.errors import ArgumentError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,3 +158,26 @@ def test_what_nothing_depends_on_is_left_out_of_the_test_of_gradients(tmp_path) 
     np.save(tmp_path / "f.npy", np.array(3))
     done = run("check-gradients", tmp_path / "plain.yaml", "--param", f"f={tmp_path / 'f.npy'}")
     assert done.exit_code == 0, done.output
+
+
+def test_a_sweep_asks_for_no_value_of_what_its_cases_vary(tmp_path) -> None:
+    rod().to_yaml(tmp_path / "rod.yaml")
+    every = {name: [1.0, 2.0] for name in rod().declared}
+    SweepProblem(of=rod(), cases=every).to_yaml(tmp_path / "all.yaml")
+    done = run("check-gradients", tmp_path / "all.yaml")
+    assert done.exit_code == 2
+    assert "the cases vary every parameter" in done.stderr
+    for varied, left in (("f", "kappa"), ("kappa", "f")):
+        sweep = SweepProblem(of=rod(), cases={varied: [1.0, 2.0]})
+        with pytest.raises(ArgumentError, match=rf"\(there are: {left}\)"):
+            sweep.check_gradients()
+
+
+def test_a_search_ends_without_a_plotting_library(file: Path, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    done = run("optimize", file, "-o", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    assert "no convergence.png" in done.stderr
+    assert "objective" in done.stdout
+    done = run("optimize", file, "-o", tmp_path / "other", "--pictures", 1)
+    assert (done.exit_code, "pip install matplotlib" in done.stderr) == (2, True)

@@ -145,12 +145,8 @@ def check_gradients(
 ) -> GradientCheck:
     """Measure Taylor remainder orders; see `Problem.check_gradients`."""
     if not values:
-        declared = " ".join(problem.declared)
         raise ArgumentError(
-            f"there is nothing to differentiate: give values of parameters (there are: {declared}), or points"
-            if declared
-            else "there is nothing to differentiate: the problem declares no parameter; make a value a "
-            "Parameter('name', default=...), or give points"
+            f"there is nothing to differentiate: {_remedy(problem)}, or give points"
         )
     target = cubic if output is None else output
     value, gradients = value_and_grad(problem, target, values)
@@ -186,6 +182,16 @@ def check_gradients(
         except GradientError as error:
             notes.append(f"no product with the Jacobian: {error}")
     return GradientCheck(tuple(tests), steps, mismatch, tuple(notes))
+
+
+def _remedy(problem: Problem) -> str:
+    """Say what could be differentiated with respect to; a sweep takes no value of what its cases vary."""
+    if not problem.declared:
+        return "the problem declares no parameter; make a value a Parameter('name', default=...)"
+    can = list(getattr(problem.compile(), "unvaried", problem.declared))
+    if can:
+        return f"give values of parameters (there are: {' '.join(can)})"
+    return f"the cases vary every parameter ({' '.join(problem.declared)}); check the problem that the sweep is of"
 
 
 def _value(problem: Problem, target: Output, values: dict[str, Tensor]) -> float:
