@@ -132,7 +132,7 @@ def test_what_is_solved_in_one_go_is_not_gone_on_with(tmp_path) -> None:
     file.write_text("version: 2\ntype: poisson\nmesh: {type: rectangle, cells: [2, 2]}\n")
     refused = CliRunner().invoke(app, ["solve", str(file), "--resume"])
     assert refused.exit_code == 2
-    assert "--resume goes on with runs in time and sweeps" in refused.stderr
+    assert "--resume goes on with runs in time, and in one process with sweeps" in refused.stderr
 
 
 def test_on_a_terminal_there_is_a_bar_with_the_time_left(cases: Path, tmp_path) -> None:

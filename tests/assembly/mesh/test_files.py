@@ -262,6 +262,81 @@ def test_what_a_group_turns_around_is_in_it(tmp_path, suffix):
         assert mesh_index(path).cell_groups == (steel,)
 
 
+GMSH_41 = """$MeshFormat
+4.1 0 8
+$EndMeshFormat
+$PhysicalNames
+2
+2 {wall} "a steel"
+3 5 "a steel"
+$EndPhysicalNames
+$Entities
+0 0 1 2
+1 0 0 0 1 1 1 1 {sign}{wall} 0
+1 0 0 0 1 1 1 1 5 0
+2 0 0 0 1 1 1 {second} 0
+$EndEntities
+$Nodes
+1 5 1 5
+3 1 0 5
+1 2 3 4 5
+0 0 0 1 0 0 0 1 0 0 0 1 1 1 1
+$EndNodes
+$Elements
+3 4 1 4
+2 1 2 2
+1 1 2 3
+2 1 2 4
+3 1 4 1
+3 1 2 3 4
+3 2 4 1
+4 2 3 4 5
+$EndElements
+"""
+
+
+@pytest.mark.parametrize("wall", [5, 6])
+@pytest.mark.parametrize("second", ["0", "1 9"])
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_groups_of_gmsh_in_two_dimensions_and_cells_in_none(tmp_path, wall, second, sign):
+    """A body and its wall share a name; the other body is in no group, or in one without a name."""
+    path = tmp_path / "bodies.msh"
+    path.write_text(GMSH_41.format(wall=wall, second=second, sign=sign))
+    mesh = fem.read_mesh(path)
+    found = {name: index.tolist() for name, index in mesh.cell_tags.items()}
+    assert found == {"a steel": [0], **({"9": [1]} if second != "0" else {})}
+    assert list(mesh.facet_tags) == ["a steel"]
+    sides = mesh.facets[mesh.facet_tags["a steel"]].sort(1).values.tolist()
+    assert sorted(sides) == [[0, 1, 2], [0, 1, 3]]
+    fem.write_mesh(tmp_path / "bodies.npz", mesh)
+    assert fem.read_mesh(tmp_path / "bodies.npz").key == mesh.key
+
+
+def test_a_gmsh_file_of_format_2_names_groups_of_each_dimension(tmp_path):
+    path = tmp_path / "plate.msh"
+    head = '$PhysicalNames\n2\n1 1 "steel"\n2 1 "steel"\n$EndPhysicalNames\n'
+    cells = [("line", np.array([[0, 1]])), ("triangle", np.array([[0, 1, 2], [0, 2, 3]]))]
+    groups = {"gmsh:physical": [np.array([1]), np.array([1, 0])]}
+    groups["gmsh:geometrical"] = groups["gmsh:physical"]
+    raw = meshio.Mesh(POINTS[:4], cells, cell_data=groups)
+    meshio.write(path, raw, file_format="gmsh22", binary=False)
+    path.write_text(path.read_text().replace("$Nodes", head + "$Nodes"))
+    mesh = fem.read_mesh(path)
+    assert {name: index.tolist() for name, index in mesh.cell_tags.items()} == {"steel": [0]}
+    assert mesh.facets[mesh.facet_tags["steel"]].tolist() == [[0, 1]]
+
+
+def test_a_gmsh_file_that_is_damaged_is_told_as_it_is(tmp_path):
+    path = tmp_path / "bodies.msh"
+    whole = GMSH_41.format(wall=6, second="0", sign="")
+    path.write_text(whole.replace("0 0 1 2\n", "0 0 1 3\n"))
+    with pytest.raises(MeshError, match=r"section \$Entities of .* is not as format 4.1 has it"):
+        fem.read_mesh(path)
+    path.write_text(whole[: whole.index("$Elements")])
+    with pytest.raises(MeshError, match="meshio cannot read"):
+        fem.read_mesh(path)
+
+
 @pytest.mark.parametrize("bad", [-1, 4])
 @pytest.mark.parametrize("kind", ["triangle", "line"])
 def test_points_that_are_not_there_are_refused(tmp_path, bad, kind):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from torch_sla.assembly.mesh.archive import ArchiveIndex, write_archive
 from torch_sla.assembly.mesh.build import checked_mesh
-from torch_sla.assembly.mesh.gmsh import groups_of_entities
+from torch_sla.assembly.mesh.gmsh import groups_of_entities, names_of_groups, read_by_meshio
 from torch_sla.assembly.mesh.kinds import GROUPS, base_name, choose_cell, group_numbers
 from torch_sla.assembly.mesh.mesh import CELL_TYPES, Mesh
 from torch_sla.assembly.mesh.share import check_places, members, merged
@@ -186,13 +186,11 @@ def _check_exists(path: Path) -> None:
 
 
 def _meshio_read(path: Path) -> meshio.Mesh:
-    import meshio
-
     said = io.StringIO()
     try:
         # meshio prints, and ends the process when no reader fits.
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            return meshio.read(path)
+            return read_by_meshio(path)
     except ImportError as error:
         raise MeshError(
             f"path: meshio needs {error.name} to read {path.suffix} files; install it (pip install {error.name})"
@@ -236,12 +234,15 @@ def _collect(
     groups: dict[str, list[Ints]] = {}
     offset = 0
     key = next((key for key in GROUPS if key in raw.cell_data), None)
-    further = groups_of_entities(path) if key == "gmsh:physical" else {}
-    names = {
+    of_gmsh = "gmsh:geometrical" in raw.cell_data
+    further = groups_of_entities(path) if of_gmsh else {}
+    known = {
         (int(entry[1]), int(entry[0])): name
         for name, entry in raw.field_data.items()
         if len(entry) == 2
     }
+    # Of groups of one name meshio knows the last.
+    names = {**names_of_groups(path), **known} if of_gmsh else known
     for i, block in enumerate(raw.cells):
         if block.type not in types:
             continue

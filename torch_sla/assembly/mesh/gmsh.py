@@ -1,22 +1,34 @@
-"""All groups of what gmsh files of format 4 are made of; of those without a name meshio keeps the first.
+"""What meshio loses of gmsh files: names that groups of two dimensions share, and groups of files of format 4.
 
-Source: MSH file format version 4.1, Gmsh reference manual, section "Entities" (in 4.0 points have a box as well).
+Of several groups of a curve, surface or volume without names it keeps the first, and it reads no file of format 4 that
+has cells in no group beside cells in one.
+
+Source: MSH file format version 4.1, Gmsh reference manual, sections "PhysicalNames" and "Entities" (in 4.0 points have
+a box as well).
 """
 
 from __future__ import annotations
 
 import re
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from torch_sla.errors import MeshError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["groups_of_entities"]
+    import meshio
 
-_HEAD = re.compile(rb"\$MeshFormat\s+(4[.\d]*)\s+([01])\s+([48])\s")
+__all__ = ["groups_of_entities", "names_of_groups", "read_by_meshio"]
+
+_HEAD = re.compile(rb"\$MeshFormat\s+([24][.\d]*)\s+([01])\s+([48])\s")
+_NAMES = re.compile(rb"\$PhysicalNames\s(.*?)\$EndPhysicalNames", re.DOTALL)
+_NAME = re.compile(r'\s*(\d+)\s+(\d+)\s+"(.*)"\s*')
 _BEGIN, _END = b"$Entities", b"$EndEntities"
 _BLOCK = 1 << 20
 
@@ -31,16 +43,71 @@ def groups_of_entities(path: Path) -> Mapping[tuple[int, int], tuple[int, ...]]:
     path
         A file that meshio reads; one of another format has none.
     """
+    head, text = _before_nodes(path)
+    begin, end = text.find(_BEGIN), text.find(_END)
+    if head is None or not head[1].startswith(b"4") or begin < 0 or end < 0:
+        return {}
+    try:
+        return _groups(head, text, begin, end)
+    except (ValueError, IndexError) as error:
+        raise MeshError(
+            f"path: section $Entities of {path} is not as format {head[1].decode()} has it ({error}); write it again"
+        ) from error
+
+
+def names_of_groups(path: Path) -> Mapping[tuple[int, int], str]:
+    """Return the names of groups by their dimension and number; a file of another format has none."""
+    head, text = _before_nodes(path)
+    listed = None if head is None else _NAMES.search(text)
+    if listed is None:
+        return {}
+    lines = (_NAME.fullmatch(line) for line in listed[1].decode(errors="replace").splitlines())
+    return {(int(line[1]), int(line[2])): line[3] for line in lines if line is not None}
+
+
+def read_by_meshio(path: Path) -> meshio.Mesh:
+    """Read a file of any format by meshio; one of gmsh that it cannot read, without its groups of format 4."""
+    import meshio
+
+    try:
+        return meshio.read(path)
+    except (Exception, SystemExit):
+        with _without_entities(path) as copy:
+            if copy is None:
+                raise
+            with suppress(Exception, SystemExit):
+                return meshio.read(copy)
+        raise  # what is wrong with the file itself
+
+
+@contextmanager
+def _without_entities(path: Path) -> Iterator[Path | None]:
+    """Yield a copy of a file of format 4 that says nothing of groups; None for another file."""
+    head, text = _before_nodes(path)
+    begin, end = text.find(_BEGIN), text.find(_END)
+    if head is None or not head[1].startswith(b"4") or begin < 0 or end < 0:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        data = path.read_bytes()
+        copy.write_bytes(data[:begin] + data[end + len(_END) :].lstrip(b"\r\n"))
+        yield copy
+
+
+def _before_nodes(path: Path) -> tuple[re.Match[bytes] | None, bytes]:
+    """Return the line of the format, and what a file says before its nodes."""
     with path.open("rb") as file:
         text = file.read(_BLOCK)
         head = _HEAD.search(text)
-        if head is None:
-            return {}
-        while _END not in text and b"$Nodes" not in text and (more := file.read(_BLOCK)):
+        while head and _END not in text and b"$Nodes" not in text and (more := file.read(_BLOCK)):
             text += more
-    begin, end = text.find(_BEGIN), text.find(_END)
-    if begin < 0 or end < 0:
-        return {}
+    return head, text
+
+
+def _groups(
+    head: re.Match[bytes], text: bytes, begin: int, end: int
+) -> dict[tuple[int, int], tuple[int, ...]]:
     numbers = _Numbers(text[begin + len(_BEGIN) + 1 : end], head[2] == b"0")
     size, corner = f"u{head[3].decode()}", 3 if head[1] == b"4.1" else 6
     found = {}
