@@ -119,6 +119,10 @@ def test_pickles() -> None:
         ({"source": "x.real"}, "attributes"),
         ({"capacity": "u"}, "does not see the solution"),
         ({"source": "kapa"}, "did you mean 'kappa'"),
+        (
+            {"source": {"type": "parameter", "name": "f", "default": [1.0, 2.0, 3.0]}},
+            "source.default: received 3 numbers for one",
+        ),
         ({"source": [1.0, 2.0]}, "a vector; a scalar is needed"),
         ({"source": "grad(u)"}, "a vector; a scalar is needed"),
         ({"order": 3}, "order"),

@@ -240,6 +240,13 @@ class Parameter(Spec):
                     path="default",
                 )
             check_of_places(self.default, "default")
+        alone = self.on == "constant" and self.time is None and not self.shape
+        if alone and isinstance(self.default, tuple):
+            raise SpecError(
+                f"received {len(self.default)} numbers for one: a vector has a shape=, one number for each place an "
+                "on=; a batch is given to solve(...), or made of cases by a sweep",
+                path="default",
+            )
         return self
 
 
