@@ -123,6 +123,8 @@ def test_unknown_definiteness_falls_back() -> None:
     ("changes", "message"),
     [
         ({"backend": "scipi"}, "must be 'auto' or one of .*got 'scipi'"),
+        ({"rows": 10**400}, r"`rows` must be less than 2\*\*63, got 2\*\*1328 or more"),
+        ({"nnz": 2**63}, r"`nnz` must be less than 2\*\*63"),
         ({"method": "choleski"}, "`method` must be 'auto' or one of .*got 'choleski'"),
         ({"backend": "scipy", "method": "cholesky"}, "has no method 'cholesky'; it has superlu"),
         (

@@ -90,6 +90,12 @@ class Facts:
     def __post_init__(self) -> None:
         if self.repeats < 1:
             raise PlanError(f"`repeats` must be at least 1, got {self.repeats}")
+        for name in ("rows", "columns", "nnz", "rhs", "batch", "repeats"):
+            count = getattr(self, name)
+            if count >= 1 << 63:
+                raise PlanError(
+                    f"`{name}` must be less than 2**63, got 2**{count.bit_length() - 1} or more"
+                )
 
     @classmethod
     def of(cls, pattern: Pattern, structure: Structure, **others: Any) -> Facts:
