@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+from urllib.parse import unquote
 
 import meshio
 import numpy as np
@@ -382,3 +383,17 @@ def test_a_file_on_which_the_reader_fails_is_named(tmp_path) -> None:
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     with pytest.raises(MeshError, match=r"meshio cannot read .*half.vtk"):
         fem.read_mesh(half)
+
+
+def test_names_in_legacy_vtk_files_are_one_word(tmp_path):
+    """As VTK writes them: a space or a new line would end the name, and %-codes are read back."""
+    mesh = fem.rectangle_mesh((2, 2))
+    names = ["heat flux", "two\nlines", "50%", 'so "called"', "ä", "|u|", "steel_1.2"]
+    fields = {n: torch.full((mesh.n_cells,), float(i)) for i, n in enumerate(names)}
+    fem.write_mesh(tmp_path / "a.vtk", mesh, cell_data=fields)
+    seen = meshio.read(tmp_path / "a.vtk").cell_data
+    assert all(len(name.split()) == 1 for name in seen)
+    assert {unquote(name): float(values[0][0]) for name, values in seen.items()} == {
+        name: float(i) for i, name in enumerate(names)
+    }
+    assert {"heat%20flux", "two%0Alines", "50%25", "|u|", "steel_1.2"} <= set(seen)

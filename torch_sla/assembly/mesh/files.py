@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import string
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -26,7 +28,7 @@ from torch_sla.errors import MeshError
 from torch_sla.linalg.sparse.whole import whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import meshio
     from torch import Tensor
@@ -37,6 +39,7 @@ __all__ = ["column", "in_space", "mesh_index", "read_mesh", "write_mesh"]
 
 Ints = npt.NDArray[np.int64]
 _IN_XML = {'"': "&quot;", "\n": "&#10;", "\t": "&#9;"}
+_IN_VTK = string.punctuation.translate({ord(sign): None for sign in '%"'})
 # Formats of several files, which name each other.
 _SEVERAL = (".ele", ".node", ".xdmf", ".xmf", ".xml")
 
@@ -348,8 +351,9 @@ def write_mesh(
         write_archive(path, mesh if points is None else replace(mesh, points=points))
         return
     xs = (mesh.points if points is None else points).detach().cpu().numpy()
-    # meshio writes names into the XML as they are.
-    said_as = (lambda k: escape(k, _IN_XML)) if path.suffix == ".vtu" else str
+    # meshio writes names as they are.
+    spelled: dict[str, Callable[[str], str]] = {".vtu": _in_xml, ".vtk": _in_vtk}
+    said_as = spelled.get(path.suffix, str)
     points_of, cells_of = point_data or {}, cell_data or {}
     raw = meshio.Mesh(
         in_space(xs),
@@ -365,6 +369,15 @@ def write_mesh(
     except (meshio.WriteError, meshio.ReadError, SystemExit, KeyError) as error:
         detail = said.getvalue().strip() or str(error)
         raise MeshError(f"path: meshio cannot write {path}: {detail}") from error
+
+
+def _in_xml(name: str) -> str:
+    return escape(name, _IN_XML)
+
+
+def _in_vtk(name: str) -> str:
+    """Write a name as VTK does in its legacy format, where a space ends it: ``%20``; its readers turn that back."""
+    return quote(name, safe=_IN_VTK)
 
 
 def in_space(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
