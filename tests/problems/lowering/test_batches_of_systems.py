@@ -56,7 +56,7 @@ def test_starts_are_where_iterations_begin(many: tuple[int, ...], batch: tuple[i
     assert torch.allclose(again.x, first.x, rtol=1e-12, atol=1e-12)
     shared = problem.solve(A=A, b=randn(*batch, 6), start=first.x.flatten()[:6])
     assert torch.allclose(shared.x, first.x, rtol=1e-8, atol=1e-9)
-    with pytest.raises(ArgumentError, match="start has shape"):
+    with pytest.raises(ArgumentError, match="start has the batch dimensions"):
         problem.solve(A=A, b=randn(*batch, 6), start=randn(5, *first.x.shape))
 
 

@@ -76,6 +76,7 @@ class Modes(Analysis):
                 declared=self.declared,
                 reaching=self.own_names,
             )
+            start = None if start is None else model.given_start(start)
             K, stress, operator = self._stiffness(scene, start, throw=throw, progress=progress)
             M = K if buckling else model.mass(scene)
             start_at = model.counted_from(scene)

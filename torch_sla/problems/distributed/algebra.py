@@ -19,14 +19,13 @@ from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.adjoint.exchange import total
 from torch_sla.linalg.distributed.communicator import described
 from torch_sla.linalg.distributed.entries import Entries, cut as entries_of
-from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.linalg.distributed.one_file import load_rows
 from torch_sla.linalg.distributed.tensor import DSparseTensor
 from torch_sla.linalg.distributed.vector import DVector
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.sparse.whole import whole
 from torch_sla.problems.distributed.problem import Asked, DistributedProblem
-from torch_sla.problems.distributed.scene import Verdict, refuse_batch, shared
+from torch_sla.problems.distributed.scene import Verdict, refuse_batch, shared, start_here
 from torch_sla.problems.distributed.solution import SolutionInParts
 from torch_sla.problems.lowering.algebra import Algebra, Eigen, Linear, components
 from torch_sla.problems.lowering.parameters import Given
@@ -182,7 +181,8 @@ class SharedLinear(AlgebraInParts, Linear):
         own = b.reshape(columns, D.layout.n_held).T
         x0 = None
         if start is not None:
-            first = agreed(self.comm, self.device, lambda: self._first(start, b))
+            n = D.layout.n_held
+            first = start_here(self.comm, start, n, self.dtype, self.device, batch=batch)
             x0 = DVector(first.reshape(columns, len(own)).T, D.layout)
         x, info = D.solve(
             DVector(own if batch else own.squeeze(1), D.layout),
@@ -198,14 +198,6 @@ class SharedLinear(AlgebraInParts, Linear):
         )
         found = (x.local.T if batch else x.local).reshape(*batch, -1)
         return {"x": found}, info, home
-
-    def _first(self, start: Tensor, like: Tensor) -> Tensor:
-        first = self._real(start, "start").to(self.device)
-        if first.shape != like.shape:
-            raise ArgumentError(
-                f"start has shape {tuple(start.shape)}; this process has unknowns {list(like.shape)} of its own"
-            )
-        return first
 
 
 class SharedEigen(AlgebraInParts, Eigen):

@@ -19,9 +19,9 @@ from torch_sla.problems.distributed.division import Division
 from torch_sla.problems.distributed.model import SharedModel
 from torch_sla.problems.distributed.outputs import TakenInParts
 from torch_sla.problems.distributed.refusals import refusal
+from torch_sla.problems.distributed.scene import start_here
 from torch_sla.problems.distributed.solution import DistributedSolution, SolutionInParts
 from torch_sla.problems.lowering.mesh import build_mesh
-from torch_sla.problems.lowering.parameters import refuse_imaginary
 from torch_sla.problems.lowering.part import PartOfMesh
 from torch_sla.problems.specs.faults import located
 from torch_sla.problems.specs.given import joined, state
@@ -285,14 +285,11 @@ class DistributedProblem:
         return DistributedSolution(self, u, outputs, report, scene.home, points=scene.points)
 
     def _checked(self, start: Tensor) -> Tensor:
-        division = self.division
-        refuse_imaginary(start, "start", division.model.field_dtype)
-        flat = start.detach().flatten().to(self.device, division.model.field_dtype)
-        places = torch.cat([place.flatten() for _, place in division.shown.values()])
-        if flat.numel() != len(places):
-            raise ArgumentError(
-                f"start has shape {tuple(start.shape)}; this process has {len(places)} unknowns of its own"
-            )
+        division, shown = self.division, [place for _, place in self.division.shown.values()]
+        places = torch.cat([place.flatten() for place in shown])
+        c = shown[0].shape[1] if len(shown) == 1 else 1
+        dtype = division.model.field_dtype
+        flat = start_here(self.comm, start, len(places), dtype, self.device, components=c)
         return flat.new_zeros(division.layout.n_held).index_copy(0, places, flat)
 
     def value_and_grad(

@@ -17,7 +17,7 @@ from torch_sla.linalg.distributed.partition import choose_parts
 from torch_sla.linalg.distributed.tensor import DSparseTensor
 from torch_sla.linalg.distributed.vector import DVector
 from torch_sla.problems.distributed.algebra import AlgebraInParts, cut, part_of_rows
-from torch_sla.problems.distributed.scene import refuse_batch
+from torch_sla.problems.distributed.scene import refuse_batch, start_here
 from torch_sla.problems.expression import Expression, Ranked
 from torch_sla.problems.expression.nodes import Call, Index, Name
 from torch_sla.problems.expression.parser import error_at
@@ -120,12 +120,15 @@ class SharedNonlinear(AlgebraInParts, Nonlinear):
                 rows = rows.index_copy(0, places, found.expand(len(places)))
             return DVector(rows, u.layout)
 
-        u0 = self._start(start) if start is None else start
-        if u0.shape[-1:] == (D.layout.n,):
+        n, own = D.layout.n, len(places)
+        whole = start is None or start.shape[-1:] == (n,)
+        first = self._start(None) if start is None else start
+        u0 = start_here(self.comm, first, n if whole else own, self.dtype, self.device)
+        if whole:
             u0 = u0.index_select(-1, places)
         u, report = D.nonlinear_solve(
             residual,
-            DVector(self._real(u0.detach(), "start").to(self.device), D.layout),
+            DVector(u0, D.layout),
             *(given[name] for name in names),
             *acting.values(),
             rtol=self.options.rtol,

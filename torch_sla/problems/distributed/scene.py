@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from torch_sla.errors import ArgumentError, GradientError
 from torch_sla.linalg.distributed.communicator import described
+from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.problems.lowering.parameters import check_names, refuse_unused, whole_value
+from torch_sla.problems.lowering.states import check_batch, given_start
 from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.written import Formula
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.specs.value import Parameter
 
-__all__ = ["SharedScene", "Verdict", "refuse_batch", "refuse_second", "shared"]
+__all__ = ["SharedScene", "Verdict", "refuse_batch", "refuse_second", "shared", "start_here"]
 
 
 class Verdict:
@@ -307,6 +309,27 @@ def refuse_second() -> None:
         raise GradientError(
             "problems in parts have first derivatives only; leave create_graph out, or solve in one process"
         )
+
+
+def start_here(
+    comm: Communicator,
+    start: Tensor,
+    n: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    batch: Sequence[int] = (),
+    components: int = 1,
+) -> Tensor:
+    """Return where an iteration begins ``[*batch, n]`` of what this process has; all call it together."""
+
+    def checked() -> Tensor:
+        whose = " of this process's own unknowns"
+        first = given_start(start, n, dtype, device, components=components, whose=whose)
+        check_batch(first, batch)
+        return first.expand(*batch, n)
+
+    return agreed(comm, device, checked)
 
 
 def refuse_batch(what: str, batch: Sequence[int]) -> None:

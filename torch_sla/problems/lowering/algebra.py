@@ -17,6 +17,7 @@ from torch_sla.problems.algebra_solution import AlgebraSolution
 from torch_sla.problems.lowering.complex_modes import general_pairs
 from torch_sla.problems.lowering.device import solver_device
 from torch_sla.problems.lowering.parameters import Given, check_names, resolve
+from torch_sla.problems.lowering.states import check_batch, given_start
 from torch_sla.problems.specs.algebra import Entries, MatrixFile
 from torch_sla.problems.specs.arrays import Array
 from torch_sla.problems.specs.outputs import Component
@@ -125,6 +126,11 @@ class Algebra(ABC):
         """Return the default values of some parameters."""
         found, _ = self.given({})
         return {name: found[name] for name in names}
+
+    def given_start(self, start: Tensor, n: int | None = None) -> Tensor:
+        """Return where an iteration begins ``[*batch, n]``; of any length where `n` is left out."""
+        any_length = start.shape[-1] if start.ndim else 1
+        return given_start(start, any_length if n is None else n, self.dtype, self.device)
 
     def matrix(
         self, value: Any, given: Given, matrices: Mapping[str, SparseTensor], path: str
@@ -277,15 +283,10 @@ class Linear(Algebra):
             return x.flatten(0, len(more) - 1).movedim(0, -1) if columns else x
 
         if start is not None:
-            start = self._real(start, "start")
-            try:
-                both = np.broadcast_shapes(A.batch_shape, b.shape[len(more) : -1])
-                start = as_columns(start.expand(*more, *both, b.shape[-1]))
-            except (RuntimeError, ValueError):
-                raise ArgumentError(
-                    f"start has shape {list(start.shape)}, which does not broadcast to the solution for a matrix "
-                    f"{list(A.shape)} and rhs {[*batch, b.shape[-1]]}"
-                ) from None
+            start = self.given_start(start, b.shape[-1])
+            full = (*more, *np.broadcast_shapes(A.batch_shape, b.shape[len(more) : -1]))
+            check_batch(start, full)
+            start = as_columns(start.expand(*full, b.shape[-1]))
         solver = self.spec.solver
         x, info = A.solve(
             as_columns(b),

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torch_sla.errors import ArgumentError
 from torch_sla.linalg import SparseTensor, Structure
 from torch_sla.linalg.solve import solve
+from torch_sla.problems.lowering.states import check_batch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,20 +150,13 @@ def solve_constrained(
     constraint = model.compiled.constraint
     constrained, load = constraint.apply(operator.values, operator.load, g)
     if start is not None:
-        batch = np.broadcast_shapes(constrained.shape[:-1], load.shape[:-1])
-        own = tuple(start.shape[:-1])
-        if len(own) > len(batch) or any(
-            a not in (1, b) for a, b in zip(own[::-1], batch[::-1], strict=False)
-        ):
-            raise ArgumentError(
-                f"start has the batch dimensions {list(own)}, and the solution has {list(batch)}"
-            )
+        check_batch(start, np.broadcast_shapes(constrained.shape[:-1], load.shape[:-1]))
     u_hat, report = model.solved(
         constrained,
         load,
         operator.definite,
         operator.symmetric,
-        start=None if start is None else start.to(load),
+        start=start,
         throw=throw,
         complement=operator.complement,
     )

@@ -22,10 +22,11 @@ from torch_sla.problems.lowering.names import no_such_axis
 from torch_sla.problems.lowering.newton import solve_nonlinear
 from torch_sla.problems.lowering.operators import Assembled, Operator, decided
 from torch_sla.problems.lowering.outputs import Taken, check_places
-from torch_sla.problems.lowering.parameters import check_default, refuse_imaginary
+from torch_sla.problems.lowering.parameters import check_default
 from torch_sla.problems.lowering.physics import Physics
 from torch_sla.problems.lowering.selection import AXES
 from torch_sla.problems.lowering.shapes import Shapes, solve_shapes
+from torch_sla.problems.lowering.states import given_start, given_state
 from torch_sla.problems.lowering.superposition import superposed
 from torch_sla.problems.lowering.terms import residual, tangent
 from torch_sla.problems.solution import Solution
@@ -133,7 +134,7 @@ class Model(Physics):
         shapes = Shapes(self, values, points)
         scene = shapes.scenes[0]
         if start is not None:
-            start = self._flat(start, "start")
+            start = self.given_start(start)
         if points is not None and shapes.batch:
             taken, report = solve_shapes(
                 shapes, values, points, start, throw=throw, progress=progress
@@ -205,16 +206,20 @@ class Model(Physics):
         g = self.compiled.sides(self.given_values(scene))
         return self.compiled.constraint.apply(values, values.new_zeros(self.numbering.n), g)[0]
 
-    def _flat(self, u: Tensor, name: str) -> Tensor:
-        """Accept a vector of unknowns ``[*batch, n]``, or one field ``[*batch, n_nodes, components]``."""
-        c, n = self.dofs.components, self.numbering.n
-        refuse_imaginary(u, name, self.field_dtype)
-        if c > 1 and u.shape[-2:] == (n // c, c) and len(self.ranks) == 1:
-            return u.flatten(-2)
-        if u.shape[-1:] != (n,):
-            shapes = f"[*batch, {n}]" + (f" or [*batch, {n // c}, {c}]" if c > 1 else "")
-            raise ArgumentError(f"{name} has shape {tuple(u.shape)}; expected {shapes}")
-        return u
+    def given_start(self, start: Tensor) -> Tensor:
+        """Return where an iteration begins ``[*batch, n]``."""
+        n, c = self.numbering.n, self._components
+        return given_start(start, n, self.field_dtype, self.device, components=c)
+
+    def _flat(self, u: Tensor) -> Tensor:
+        n, c = self.numbering.n, self._components
+        flat = given_state(u, "u", n, self.field_dtype, components=c)
+        return flat.to(device=self.device, dtype=self.field_dtype)
+
+    @property
+    def _components(self) -> int:
+        """Components of the field; one where there are several fields."""
+        return self.dofs.components if len(self.ranks) == 1 else 1
 
     def loaded(self, scene: Scene) -> Operator:
         """Assemble the operator and the whole load, forces at points included."""
@@ -307,7 +312,7 @@ class Model(Physics):
         constrained: bool = True,
     ) -> Tensor:
         """Return K u − F; see `FieldProblem.residual`."""
-        flat = self._flat(u, "u").to(device=self.device, dtype=self.field_dtype)
+        flat = self._flat(u)
         shapes = Shapes(self, values, points)
         at = partial(self._residual, constrained=constrained)
         r = shapes.joined(shapes.each(at, shapes.scenes, shapes.apart(flat, 1)), 1).to(u.device)
@@ -338,7 +343,7 @@ class Model(Physics):
         states: list[Tensor | None] = [None] * len(shapes.scenes)
         flat = None
         if u is not None:
-            flat = self._flat(u, "u").to(device=self.device, dtype=self.field_dtype)
+            flat = self._flat(u)
         if self.nonlinear and flat is not None:
             states = [*shapes.apart(flat, 1)]
         matrix = shapes.joined(shapes.each(self._jacobian, shapes.scenes, states), 1)

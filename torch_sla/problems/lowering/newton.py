@@ -26,6 +26,7 @@ from torch_sla.linalg.nonlinear.forcing import Forcing
 from torch_sla.linalg.nonlinear.lagged import LaggedStep
 from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions, inside_step
 from torch_sla.linalg.solve import default_rtol
+from torch_sla.problems.lowering.states import check_batch
 from torch_sla.problems.progress import Reporter
 
 if TYPE_CHECKING:
@@ -370,9 +371,12 @@ def solve_nonlinear(
     n = model.numbering.n
     u0 = torch.zeros(n, dtype=model.field_dtype, device=model.device)
     if start is not None:
-        u0 = model.compiled.constraint.restrict(start.detach().to(u0))
+        u0 = model.compiled.constraint.restrict(start)
     with torch.no_grad():
         plain = tuple(leaf.detach() for leaf in leaves)
+        if u0.ndim > 1:
+            one = equation.first(u0.reshape(-1, n)[0], plain)
+            check_batch(u0, one.shape[:-1], more=True)
         batch = equation.first(u0, plain).shape[:-1]
     u0 = u0.expand(*np.broadcast_shapes(batch, u0.shape[:-1]), n)
     u_hat = implicit_solve(equation, u0, leaves)

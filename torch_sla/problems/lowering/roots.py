@@ -20,6 +20,7 @@ from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.algebra import Algebra
 from torch_sla.problems.lowering.newton import newton_options
 from torch_sla.problems.lowering.parameters import require_room
+from torch_sla.problems.lowering.states import check_batch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,6 +87,9 @@ class Nonlinear(Algebra):
         """Find ``x`` ``[*batch, n]`` for what is given by name, some of it matrices, and say how."""
         leaves = tuple(given[name] for name in names)
         u0 = self._start(start)
+        shapes = [tuple(self.declared[name].shape) for name in names]
+        batches = [leaf.shape[: leaf.ndim - len(s)] for leaf, s in zip(leaves, shapes, strict=True)]
+        check_batch(u0, np.broadcast_shapes(*batches), more=True)
         if matrices or sum(self.sizes) > _FULL:
             return self._sparse(names, leaves, matrices, u0)
         equation = _Equations(self, names)
@@ -104,10 +108,7 @@ class Nonlinear(Algebra):
 
     def _start(self, start: Tensor | None) -> Tensor:
         if start is not None:
-            n = sum(self.sizes)
-            if start.shape[-1:] != (n,):
-                raise ArgumentError(f"start has shape {list(start.shape)}; [{n}] is needed")
-            return self._real(start.detach(), "start")
+            return self.given_start(start, sum(self.sizes))
         for i, n in enumerate(self.sizes):
             require_room(f"unknowns.{i}", (n,), self.dtype)
         first = [
