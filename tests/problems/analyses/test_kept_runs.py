@@ -44,6 +44,18 @@ if TYPE_CHECKING:
     from torch_sla.problems.progress import Progress
 
 
+def bratu() -> SweepProblem:
+    """−u″ = λ exp(u): a low and a high solution for each λ below 3.51."""
+    problem = PoissonProblem(
+        mesh=IntervalMesh(cells=16),
+        source="lam*exp(u)",
+        parameters=[Parameter("lam")],
+        boundary=[Dirichlet("left", 0.0), Dirichlet("right", 0.0)],
+        outputs=[Maximum("top", "u")],
+    )
+    return SweepProblem(of=problem, cases={"lam": [1.0, 1.1, 1.2]})
+
+
 def fin(**more: object) -> PoissonProblem:
     return PoissonProblem(
         mesh=IntervalMesh(cells=10, size=0.05),
@@ -415,3 +427,32 @@ def test_modes_and_load_steps_tell_how_far_they_are() -> None:
         ("load steps", i, 4) for i in (1, 2, 3, 4)
     ]
     assert loads[-1].figures == {"load": 1.0}
+
+
+@pytest.mark.parametrize("width", [1, 2, 64])
+def test_each_case_of_a_kept_sweep_begins_at_its_own_start(
+    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps, "_MOST", width)
+    sweep = bratu()
+    x = sweep.of.dof_points()[:, 0]
+    high = 16 * x * (1 - x)
+    start = torch.stack([high, 0 * high, high])
+    tops = [
+        sweep.of.solve(lam=lam, start=u)["top"]
+        for lam, u in zip([1.0, 1.1, 1.2], start, strict=True)
+    ]
+    assert tops[1] < 1 < 3 < min(tops[0], tops[2])  # those of one case after the other
+    kept = sweep.solve(start=start, folder=tmp_path)
+    torch.testing.assert_close(kept.outputs["top"], torch.stack(tops))
+    with pytest.raises(ArgumentError, match=r"start .* \[2\]; .* the cases, and there are 3"):
+        sweep.solve(start=start[:2])
+
+
+def test_a_kept_sweep_does_not_go_on_from_another_start(tmp_path: Path) -> None:
+    sweep = bratu()
+    x = sweep.of.dof_points()[:, 0]
+    low = sweep.solve(folder=tmp_path).outputs["top"]
+    assert torch.equal(sweep.solve(resume=tmp_path).outputs["top"], low)
+    with pytest.raises(ArgumentError, match="start"):
+        sweep.solve(resume=tmp_path, start=16 * x * (1 - x))

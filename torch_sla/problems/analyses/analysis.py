@@ -90,6 +90,12 @@ class Analysis:
         """Return the default values of some parameters, one per site."""
         return self.model.defaults(names, declared or self.declared)
 
+    def given_start(self, start: Tensor) -> Tensor:
+        """Return where iterations of the problem begin ``[*batch, n]``."""
+        with inside():
+            found: Tensor = self.model.given_start(start)
+            return found
+
     def check(self) -> Any:
         """Check everything that needs no value; return the mesh. A body need not be held."""
         with inside():

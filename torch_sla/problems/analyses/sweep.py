@@ -50,15 +50,19 @@ class Sweep(Analysis):
         given = {name: self._apart(name, value) for name, value in values.items()}
         if points is not None and points.ndim > 2:
             points = points.unsqueeze(-3)  # as other batches
+        count = len(self.spec.every)
+        starts = None if start is None else self._starts(start, count)
 
         def part(low: int, high: int) -> Any:
             own = {name: value[low:high] for name, value in batch.items()}
+            first = starts
+            if starts is not None and starts.ndim > 1 and starts.shape[-2] > 1:
+                first = starts[..., low:high, :]
             with inside():
                 return self.model.solve(
-                    {**given, **own}, points=points, start=start, info=info, throw=throw
+                    {**given, **own}, points=points, start=first, info=info, throw=throw
                 )
 
-        count = len(self.spec.every)
         if watch is None or not watch.keeps:
             solution = part(0, count)
             return SweepSolution(self, Parts.of(solution, count), solution)
@@ -100,6 +104,16 @@ class Sweep(Analysis):
             return _MOST
         work = int(numbering.n) * int(getattr(self.spec.of, "steps", 1))
         return max(1, min(_MOST, _WORK // work))
+
+    def _starts(self, start: Tensor, count: int) -> Tensor:
+        """Return where all cases begin ``[n]``, or each of them ``[*batch, cases, n]``."""
+        flat = self.given_start(start)
+        if flat.ndim > 1 and flat.shape[-2] not in (1, count):
+            raise ArgumentError(
+                f"start has the batch dimensions {list(flat.shape[:-1])}; the last of them is that of the cases, "
+                f"and there are {count}"
+            )
+        return flat
 
     def _apart(self, name: str, value: Any) -> Any:
         """Keep the dimensions of a batch apart from that of the cases, which comes last among them."""

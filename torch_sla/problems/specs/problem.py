@@ -352,7 +352,9 @@ class Problem(Differentiable, Spec):
             Moved mesh points ``[n_points, dim]``, differentiable; ``[*batch, n_points, dim]`` of a steady problem,
             whose batch dimensions broadcast with those of the parameters.
         start
-            Starting value ``[n_dofs]`` of iterative methods; detached.
+            Where iterative methods begin ``[n_dofs]``, or as ``solution.u``; detached. Where there are several
+            solutions, it chooses which one is found; a nonlinear problem takes a batch of starts, each with a solution
+            of its own.
         info
             Whether to record the residual history.
         throw
@@ -383,6 +385,8 @@ class Problem(Differentiable, Spec):
             return alone(values, **options, **named)
         with self._located() as model, contextlib.ExitStack() as kept:
             given, points = joined(values, named), state("points", points)
+            start = state("start", start)
+            start = None if start is None else start.detach()
             long: dict[str, Any] = {}
             if folder is not None or resume is not None or progress is not None:
                 from torch_sla.problems.analyses.watching import watching
@@ -392,14 +396,13 @@ class Problem(Differentiable, Spec):
                         f"a {self.type} problem is solved in one go, so there is nothing to go on with: folder and "
                         "resume are of transient, sweep and design problems"
                     )
-                moved = {} if points is None else {"points": points}
-                watch = kept.enter_context(
-                    watching(model, {**given, **moved}, folder, resume, progress)
-                )
+                beside = {"points": points, "start": start}
+                every = {**given, **{n: x for n, x in beside.items() if x is not None}}
+                watch = kept.enter_context(watching(model, every, folder, resume, progress))
                 long = {"watch": watch} if self.goes_on else {"progress": progress}
             before = time.monotonic()
             solution: Solution = model.solve(
-                given, points=points, start=state("start", start), info=info, throw=throw, **long
+                given, points=points, start=start, info=info, throw=throw, **long
             )
             logger.info("solved %s in %.3g s: %s", self.type, time.monotonic() - before, solution)
             return solution
