@@ -25,7 +25,7 @@ from torch_sla.problems.derivatives.gradient import (
 from torch_sla.problems.derivatives.products import Linearised, hvp, jvp
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch_sla.problems.solution import Solution
     from torch_sla.problems.specs.problem import Problem
@@ -135,6 +135,7 @@ def check_gradients(
     problem: Problem,
     values: Mapping[str, Any],
     *,
+    start: Tensor | None = None,
     output: Output | None = None,
     seed: int = 20261,
     step: float = 0.02,
@@ -149,12 +150,17 @@ def check_gradients(
             f"there is nothing to differentiate: {_remedy(problem)}, or give points"
         )
     target = cubic if output is None else output
-    value, gradients = value_and_grad(problem, target, values)
+    value, gradients = value_and_grad(problem, target, values, start)
     generator = torch.Generator().manual_seed(seed)
     steps = tuple(step / 2**i for i in range(count))
     base = {name: leaf.detach() for name, leaf in leaves_of(values).items()}
     tests, notes = [], []
-    noise = _noise_of(problem, target, base, gradients, float(value), generator)
+
+    def value_at(at: dict[str, Tensor]) -> float:
+        with torch.no_grad():
+            return float(scalar(solved(problem, at, start), target))
+
+    noise = _noise_of(problem, value_at, base, gradients, float(value), generator)
     for name, leaf in base.items():
         size = _scale(problem, name, leaf)
         directions = {"random": _noise(leaf, generator)}
@@ -163,12 +169,12 @@ def check_gradients(
             slope = float((gradients[name] * direction).sum())
             found = []
             for h in steps:
-                there = _value(problem, target, {**base, name: leaf + h * size * direction})
+                there = value_at({**base, name: leaf + h * size * direction})
                 found.append(there - float(value) - h * size * slope)
             tests.append(taylor_test(name, word, "gradient", found, steps, noise))
             if second and word == "random":
                 try:
-                    curved = hvp(problem, target, {name: direction}, base)[name]
+                    curved = hvp(problem, target, {name: direction}, base, start)[name]
                 except GradientError as error:
                     notes.append(f"no second derivative with respect to {name}: {error}")
                     continue
@@ -178,7 +184,7 @@ def check_gradients(
     mismatch = math.nan
     if products:
         try:
-            mismatch = _mismatch(problem, base, generator)
+            mismatch = _mismatch(problem, base, start, generator)
         except GradientError as error:
             notes.append(f"no product with the Jacobian: {error}")
     return GradientCheck(tuple(tests), steps, mismatch, tuple(notes))
@@ -194,14 +200,9 @@ def _remedy(problem: Problem) -> str:
     return f"the cases vary every parameter ({' '.join(problem.declared)}); check the problem that the sweep is of"
 
 
-def _value(problem: Problem, target: Output, values: dict[str, Tensor]) -> float:
-    with torch.no_grad():
-        return float(scalar(solved(problem, values), target))
-
-
 def _noise_of(
     problem: Problem,
-    target: Output,
+    value_at: Callable[[dict[str, Tensor]], float],
     base: dict[str, Tensor],
     gradients: dict[str, Tensor],
     value: float,
@@ -211,7 +212,7 @@ def _noise_of(
     found = 1e-13 * max(abs(value), 1e-300)
     for _ in range(2):
         way = {n: 1e-8 * _scale(problem, n, t) * _noise(t, generator) for n, t in base.items()}
-        there = _value(problem, target, {n: t + way[n] for n, t in base.items()})
+        there = value_at({n: t + way[n] for n, t in base.items()})
         slope = sum(float((gradients[n] * d).sum()) for n, d in way.items())
         found = max(found, abs(there - value - slope))
     return found
@@ -234,13 +235,18 @@ def _entries(leaf: Tensor, gradient: Tensor, count: int) -> dict[str, Tensor]:
     return found
 
 
-def _mismatch(problem: Problem, base: dict[str, Tensor], generator: torch.Generator) -> float:
+def _mismatch(
+    problem: Problem,
+    base: dict[str, Tensor],
+    start: Tensor | None,
+    generator: torch.Generator,
+) -> float:
     """Return by how much ⟨w, J v⟩ and ⟨Jᵀ w, v⟩ differ, relative to the sizes of their terms."""
     v = {n: _noise(leaf, generator) * _scale(problem, n, leaf) for n, leaf in base.items()}
-    forward = jvp(problem, v, base)
+    forward = jvp(problem, v, base, start)
     w = {n: _noise(t, generator) for n, t in forward.items() if t.is_floating_point()}
     w |= {n: _noise(t, generator) for n, t in forward.items() if t.is_complex()}
-    back = Linearised.at(problem, base).vjp(w)
+    back = Linearised.at(problem, base, start).vjp(w)
     left = [(w[n].conj() * forward[n]).real.sum() for n in w]
     right = [(back[n] * v[n]).sum() for n in v]
     size = sum(float((w[n].abs() * forward[n].abs()).sum()) for n in w)

@@ -38,11 +38,11 @@ def leaves_of(values: Mapping[str, Any]) -> dict[str, Tensor]:
     return found
 
 
-def solved(problem: Problem, values: Mapping[str, Tensor]) -> Solution:
-    """Solve for tensors by name, of which ``points`` may be one."""
+def solved(problem: Problem, values: Mapping[str, Tensor], start: Tensor | None = None) -> Solution:
+    """Solve for tensors by name, of which ``points`` may be one; iterations begin at `start`."""
     given = dict(values)
     points = given.pop("points", None)
-    return problem.solve(given, points=points)
+    return problem.solve(given, points=points, start=start)
 
 
 def reaching(problem: Problem, values: Mapping[str, Any]) -> set[str]:
@@ -80,12 +80,12 @@ def scalar(solution: Solution, output: Output) -> Tensor:
 
 @outside_compiler
 def value_and_grad(
-    problem: Problem, output: Output, values: Mapping[str, Any]
+    problem: Problem, output: Output, values: Mapping[str, Any], start: Tensor | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return an output and its gradient by name; see `Problem.value_and_grad`."""
     leaves = leaves_of(values)
     with torch.enable_grad():
-        value = scalar(solved(problem, leaves), output)
+        value = scalar(solved(problem, leaves, start), output)
     if not value.requires_grad:
         raise GradientError("the output does not depend on anything that was given")
     gradients = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)

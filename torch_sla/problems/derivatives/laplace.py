@@ -231,10 +231,11 @@ def laplace(
     prior: Mapping[str, Gaussian],
     values: Mapping[str, Any],
     *,
+    start: Tensor | None = None,
     rank: int | None = None,
 ) -> Posterior:
     """Return the Gaussian about fitted parameters; see `Problem.laplace`."""
-    point = Linearised.at(problem, values)
+    point = Linearised.at(problem, values, start)
     if not noise:
         raise ArgumentError("`noise` names no output: without data nothing is learned")
     sizes: dict[str, Tensor] = {}

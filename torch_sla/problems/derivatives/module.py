@@ -48,6 +48,7 @@ class ProblemModule(nn.Module):
         /,
         *,
         points: Tensor | None = None,
+        start: Tensor | None = None,
         **named: Any,
     ) -> Solution:
         """Solve; what is given takes the place of nothing that is trained."""
@@ -55,4 +56,5 @@ class ProblemModule(nn.Module):
         for name in given:
             if name in self.trained:
                 raise ArgumentError(f"{name!r} is trained by this module; do not pass it as well")
-        return self.problem.solve({**given, **dict(self.trained.items())}, points=points)
+        every = {**given, **dict(self.trained.items())}
+        return self.problem.solve(every, points=points, start=start)

@@ -54,11 +54,13 @@ class Linearised:
         self.leaves, self.results, self.names = leaves, results, names
 
     @classmethod
-    def at(cls, problem: Problem, values: Mapping[str, Any]) -> Linearised:
-        """Solve a problem for numbers and tensors by name; ``points`` counts."""
+    def at(
+        cls, problem: Problem, values: Mapping[str, Any], start: Tensor | None = None
+    ) -> Linearised:
+        """Solve a problem for numbers and tensors by name; ``points`` counts, and iterations begin at `start`."""
         leaves = leaves_of(values)
         with torch.enable_grad():
-            solution = solved(problem, leaves)
+            solution = solved(problem, leaves, start)
         return cls(leaves, results_of(solution), tuple(solution.outputs))
 
     def vjp(self, cotangents: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -122,7 +124,10 @@ class Linearised:
 
 @outside_compiler
 def jvp(
-    problem: Problem, tangents: Mapping[str, Any], values: Mapping[str, Any]
+    problem: Problem,
+    tangents: Mapping[str, Any],
+    values: Mapping[str, Any],
+    start: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return the derivative of every field and output along tangents; see `Problem.jvp`."""
     leaves = leaves_of(values)
@@ -130,13 +135,16 @@ def jvp(
     # A tangent that is lost on the way would be a silent zero: only what moves requires grad, to see who depends.
     given = {n: leaf if n in known else leaf.detach() for n, leaf in leaves.items()}
     try:
-        return _forward(problem, given, known)
+        return _forward(problem, given, known, start)
     except NotImplementedError:  # something on the way has no forward mode, says torch
-        return Linearised.at(problem, values).jvp(known)
+        return Linearised.at(problem, values, start).jvp(known)
 
 
 def _forward(
-    problem: Problem, given: dict[str, Tensor], tangents: dict[str, Tensor]
+    problem: Problem,
+    given: dict[str, Tensor],
+    tangents: dict[str, Tensor],
+    start: Tensor | None = None,
 ) -> dict[str, Tensor]:
     found = {}
     with forward_ad.dual_level():
@@ -145,7 +153,7 @@ def _forward(
             for n, leaf in given.items()
         }
         with torch.enable_grad():
-            solution = solved(problem, moved)
+            solution = solved(problem, moved, start)
         for name, result in results_of(solution).items():
             tangent = forward_ad.unpack_dual(result).tangent
             if tangent is None and result.requires_grad:
@@ -156,21 +164,28 @@ def _forward(
 
 @outside_compiler
 def vjp(
-    problem: Problem, cotangents: Mapping[str, Any], values: Mapping[str, Any]
+    problem: Problem,
+    cotangents: Mapping[str, Any],
+    values: Mapping[str, Any],
+    start: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return the gradient of ⟨cotangents, results⟩; see `Problem.vjp`."""
-    return Linearised.at(problem, values).vjp(cotangents)
+    return Linearised.at(problem, values, start).vjp(cotangents)
 
 
 @outside_compiler
 def hvp(
-    problem: Problem, output: Output, vectors: Mapping[str, Any], values: Mapping[str, Any]
+    problem: Problem,
+    output: Output,
+    vectors: Mapping[str, Any],
+    values: Mapping[str, Any],
+    start: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return the Hessian of an output times vectors; see `Problem.hvp`."""
     leaves = leaves_of(values)
     known = fitted(vectors, leaves, "vector", "parameter that was given")
     with torch.enable_grad(), twice():
-        value = scalar(solved(problem, leaves), output)
+        value = scalar(solved(problem, leaves, start), output)
         if not value.requires_grad:
             raise GradientError("the output does not depend on anything that was given")
         wanted = list(leaves.values())

@@ -84,10 +84,13 @@ class Sensitivities:
 
 
 def sensitivities(
-    problem: Problem, outputs: Sequence[str], values: Mapping[str, Any]
+    problem: Problem,
+    outputs: Sequence[str],
+    values: Mapping[str, Any],
+    start: Tensor | None = None,
 ) -> Sensitivities:
     """Return derivatives of outputs; see `Problem.sensitivities`."""
-    point = Linearised.at(problem, values)
+    point = Linearised.at(problem, values, start)
     known = point.names
     for name in outputs:
         if name not in point.results:

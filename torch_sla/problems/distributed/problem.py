@@ -297,13 +297,15 @@ class DistributedProblem:
         output: str | Callable[[Any], Tensor],
         values: Mapping[str, Any] | None = None,
         /,
+        *,
+        start: Tensor | None = None,
         **named: Any,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return an output and its gradient with respect to everything given, as `Problem.value_and_grad`."""
         from torch_sla.problems.derivatives.gradient import value_and_grad
 
         same_face: Any = self
-        return value_and_grad(same_face, output, joined(values, named))
+        return value_and_grad(same_face, output, joined(values, named), start)
 
     def __repr__(self) -> str:
         return f"DistributedProblem({self.spec.type}, {self.comm.parts} parts, {self.comm.world} processes)"

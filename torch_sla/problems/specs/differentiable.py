@@ -30,6 +30,8 @@ class Differentiable:
         output: str | Callable[[Solution], Tensor],
         values: Mapping[str, Any] | None = None,
         /,
+        *,
+        start: Tensor | None = None,
         **named: Any,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return an output and its gradient with respect to everything given.
@@ -40,6 +42,8 @@ class Differentiable:
             Name of a scalar output, or a function of the solution.
         values, **named
             Numbers and tensors by name; ``points`` counts.
+        start
+            Where iterations begin, as for `solve`.
 
         Returns
         -------
@@ -61,13 +65,15 @@ class Differentiable:
         """
         from torch_sla.problems.derivatives.gradient import value_and_grad
 
-        return value_and_grad(_problem(self), output, joined(values, named))
+        return value_and_grad(_problem(self), output, joined(values, named), start)
 
     def jvp(
         self,
         tangents: Mapping[str, Any],
         values: Mapping[str, Any] | None = None,
         /,
+        *,
+        start: Tensor | None = None,
         **named: Any,
     ) -> dict[str, Tensor]:
         """Return J v: how every field and output changes along tangents, by name.
@@ -78,6 +84,8 @@ class Differentiable:
             Tensors of the shape of what is given, by name; the others do not move.
         values, **named
             Numbers and tensors by name; ``points`` counts.
+        start
+            Where iterations begin, as for `solve`.
 
         Raises
         ------
@@ -101,13 +109,15 @@ class Differentiable:
         """
         from torch_sla.problems.derivatives.products import jvp
 
-        return jvp(_problem(self), tangents, joined(values, named))
+        return jvp(_problem(self), tangents, joined(values, named), start)
 
     def vjp(
         self,
         cotangents: Mapping[str, Any],
         values: Mapping[str, Any] | None = None,
         /,
+        *,
+        start: Tensor | None = None,
         **named: Any,
     ) -> dict[str, Tensor]:
         """Return Jᵀ w: the gradient of ⟨w, fields and outputs⟩ with respect to everything given, by name.
@@ -118,6 +128,8 @@ class Differentiable:
             Tensors of the shape of fields and outputs, by name.
         values, **named
             Numbers and tensors by name; ``points`` counts.
+        start
+            Where iterations begin, as for `solve`.
 
         Raises
         ------
@@ -126,7 +138,7 @@ class Differentiable:
         """
         from torch_sla.problems.derivatives.products import vjp
 
-        return vjp(_problem(self), cotangents, joined(values, named))
+        return vjp(_problem(self), cotangents, joined(values, named), start)
 
     def hvp(
         self,
@@ -134,6 +146,8 @@ class Differentiable:
         vectors: Mapping[str, Any],
         values: Mapping[str, Any] | None = None,
         /,
+        *,
+        start: Tensor | None = None,
         **named: Any,
     ) -> dict[str, Tensor]:
         """Return the Hessian of an output times vectors, by name; mixed derivatives count.
@@ -146,6 +160,8 @@ class Differentiable:
             Tensors of the shape of what is given, by name; the others are zero.
         values, **named
             Numbers and tensors by name; ``points`` counts.
+        start
+            Where iterations begin, as for `solve`.
 
         Raises
         ------
@@ -156,13 +172,14 @@ class Differentiable:
         """
         from torch_sla.problems.derivatives.products import hvp
 
-        return hvp(_problem(self), output, vectors, joined(values, named))
+        return hvp(_problem(self), output, vectors, joined(values, named), start)
 
     def check_gradients(
         self,
         values: Mapping[str, Any] | None = None,
         /,
         *,
+        start: Tensor | None = None,
         output: str | Callable[[Solution], Tensor] | None = None,
         seed: int = 20261,
         entries: int = 1,
@@ -176,6 +193,8 @@ class Differentiable:
 
         Parameters
         ----------
+        start
+            Where iterations begin, as for `solve`.
         output
             Name of a scalar output or function of the solution; a cubic functional when left out.
         seed
@@ -190,6 +209,7 @@ class Differentiable:
         return check_gradients(
             _problem(self),
             joined(values, named),
+            start=start,
             output=output,
             seed=seed,
             entries=entries,
@@ -201,6 +221,7 @@ class Differentiable:
         values: Mapping[str, Any] | None = None,
         /,
         *,
+        start: Tensor | None = None,
         outputs: Sequence[str] = (),
         **named: Any,
     ) -> Sensitivities:
@@ -210,12 +231,14 @@ class Differentiable:
         ----------
         values, **named
             Numbers and tensors by name; ``points`` counts.
+        start
+            Where iterations begin, as for `solve`.
         outputs
             Names of outputs or fields; all outputs when left out.
         """
         from torch_sla.problems.derivatives.sensitivity import sensitivities
 
-        return sensitivities(_problem(self), outputs, joined(values, named))
+        return sensitivities(_problem(self), outputs, joined(values, named), start)
 
     def laplace(
         self,
@@ -224,6 +247,7 @@ class Differentiable:
         values: Mapping[str, Any] | None = None,
         /,
         *,
+        start: Tensor | None = None,
         rank: int | None = None,
         **named: Any,
     ) -> Posterior:
@@ -237,6 +261,8 @@ class Differentiable:
             `Gaussian` for everything given, by name.
         values, **named
             The fitted parameters.
+        start
+            Where iterations begin, as for `solve`.
         rank
             Number of eigenpairs of the Hessian; as many as count when left out.
 
@@ -269,7 +295,7 @@ class Differentiable:
         """
         from torch_sla.problems.derivatives.laplace import laplace
 
-        return laplace(_problem(self), noise, prior, joined(values, named), rank=rank)
+        return laplace(_problem(self), noise, prior, joined(values, named), start=start, rank=rank)
 
     def module(self, trainable: Sequence[str] = ()) -> ProblemModule:
         """Return an ``nn.Module`` whose parameters are the named ones, started at their defaults."""
