@@ -45,14 +45,9 @@ class Now:
             raise ReferenceError("the march of this time is gone")
         return found
 
-    def __getstate__(self) -> tuple[TimeGrid, float, bool]:
-        """Return what is copied and pickled; the rest is made again when it is asked for."""
-        return self._grid, self._t, self._recorded
-
-    def __setstate__(self, state: tuple[TimeGrid, float, bool]) -> None:
-        """Take up what `__getstate__` gave."""
-        grid, self._t, self._recorded = state
-        self._of = ref(grid)
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return how it is copied and pickled; the rest is made again when it is asked for."""
+        return Now, (self._grid, self._t), {"_recorded": self._recorded}
 
     @cached_property
     def scene(self) -> Scene:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
@@ -59,9 +60,6 @@ class Geometry:
         # A model holds the geometry that is declared, and a scene the model besides the one that moves.
         self._model = ref(model)
         self.points, self.moved = points, moved
-        self._forget()
-
-    def _forget(self) -> None:
         self._bases: dict[tuple[str, bytes | None], CellBasis | FacetBasis] = {}
         self._located: dict[tuple[bytes, int], Interpolation] = {}
         self._levels: dict[tuple[int, int], tuple[Basis, Levels | None]] = {}
@@ -74,15 +72,9 @@ class Geometry:
             raise ReferenceError("the model of this geometry is gone")
         return found
 
-    def __getstate__(self) -> tuple[Model, Tensor, bool]:
-        """Return what is copied and pickled; what was made is made again, with the numbers that objects have then."""
-        return self.model, self.points, self.moved
-
-    def __setstate__(self, state: tuple[Model, Tensor, bool]) -> None:
-        """Take up what `__getstate__` gave."""
-        model, self.points, self.moved = state
-        self._model = ref(model)
-        self._forget()
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return how it is copied and pickled; what was made is made again, with the numbers that objects have then."""
+        return partial(Geometry, moved=self.moved), (self.model, self.points)
 
     @property
     def cells(self) -> CellBasis:
