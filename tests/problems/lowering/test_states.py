@@ -76,6 +76,16 @@ def test_each_of_a_batch_of_starts_has_its_root() -> None:
     torch.testing.assert_close(found, signs * f.sqrt()[:, None].expand(3, 9))
 
 
+def test_starts_of_a_batch_of_meshes_are_as_many() -> None:
+    problem = line(diffusivity="1 + u**2")
+    points = problem.mesh_data().points
+    meshes = torch.stack([points, 2 * points])
+    found = problem.solve(points=meshes, start=torch.ones(2, 9)).u
+    torch.testing.assert_close(found[1], problem.solve(points=2 * points).u)
+    with pytest.raises(ArgumentError, match=r"start has the batch dimensions \[3\], .* \[2\]"):
+        problem.solve(points=meshes, start=torch.ones(3, 9))
+
+
 def test_modes_about_a_loaded_state_begin_at_fields_as_solutions_have_them() -> None:
     body = HyperelasticityProblem(
         mesh=RectangleMesh(cells=(2, 2)),

@@ -19,6 +19,7 @@ from torch_sla.errors import ArgumentError, MeshError, SolveError, SpecError
 from torch_sla.problems.lowering.linear import solve_constrained
 from torch_sla.problems.lowering.operators import Operator, decided
 from torch_sla.problems.lowering.outputs import Taken
+from torch_sla.problems.lowering.states import check_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -207,7 +208,10 @@ def solve_shapes(
 ) -> tuple[Taken, SolveInfo]:
     """Solve on each of a batch of meshes; return the scenes solved and the report."""
     model, scenes = shapes.model, shapes.scenes
-    starts = [None] * len(scenes) if start is None else shapes.apart(start, 1)
+    starts: list[Tensor | None] = [None] * len(scenes)
+    if start is not None:
+        check_batch(start, shapes.batch, more=True)
+        starts = [*shapes.apart(start, 1)]
     operators: list[Operator]
     if model.nonlinear:
         ends = shapes.each(partial(model.state, throw=throw, progress=progress), scenes, starts)
