@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
-from torch_sla import Dirichlet, Integral, Periodic, Reaction, RectangleMesh, StokesProblem
-from torch_sla.errors import SpecError
+from torch_sla import (
+    Dirichlet,
+    Integral,
+    MeshArrays,
+    Periodic,
+    Reaction,
+    RectangleMesh,
+    StokesProblem,
+)
+from torch_sla.errors import MeshError, SpecError
 from torch_sla.problems.distributed.problem import distribute
+
+if TYPE_CHECKING:
+    from torch_sla.problems.specs.mesh import MeshSpec
 
 MESH = RectangleMesh(cells=(4, 4))
 
@@ -118,3 +130,50 @@ def test_walls_that_only_stop_what_crosses_them_leave_a_level_of_pressure() -> N
             )
     for coarse, fine in zip(errors[0] + errors[1], errors[2] + errors[3], strict=True):
         assert fine < coarse / 10
+
+
+def sliding(mesh: MeshSpec, viscosity: float = 1e13) -> StokesProblem:
+    """A fluid between walls along which it slides."""
+    return StokesProblem(
+        mesh=mesh,
+        viscosity=viscosity,
+        body_force=["9e3*y", "-1e4*x*x"],
+        boundary=[
+            Dirichlet(["left", "right"], 0.0, component=0),
+            Dirichlet(["bottom", "top"], 0.0, component=1),
+        ],
+        outputs=[Integral("p_mean", "p")],
+    )
+
+
+def tilted() -> tuple[torch.Tensor, MeshArrays]:
+    """Coordinates on which the walls are not along the axes, and the mesh that has them."""
+    mesh = sliding(MESH).mesh_data()
+    x, y = mesh.points.unbind(-1)
+    points = torch.stack([x + 0.05 * x * y, y + 0.04 * x * x * y], -1)
+    tags = {name: mesh.facets[facets].numpy() for name, facets in mesh.facet_tags.items()}
+    cells = mesh.cells.numpy()
+    return points, MeshArrays(points=points.numpy(), cells=cells, cell="triangle", facet_tags=tags)
+
+
+@pytest.mark.parametrize("viscosity", [1.0, 1e13])  # of much the matrix hardly sees the pressure
+def test_walls_that_tilt_give_the_pressure_a_level(viscosity: float) -> None:
+    points, mesh = tilted()
+    level = float(sliding(mesh, viscosity).solve()["p_mean"])
+    assert abs(level) > 1e3  # not the mean zero of an enclosed flow
+    with pytest.raises(MeshError, match=r"points: .* all around on the declared mesh, .* declare"):
+        sliding(MESH, viscosity).solve(points=points)
+
+
+def test_walls_that_straighten_leave_the_pressure_open() -> None:
+    _, mesh = tilted()
+    straight = sliding(MESH).mesh_data().points
+    with pytest.raises(MeshError, match=r"points: .* all around on these coordinates, .* declare"):
+        sliding(mesh).solve(points=straight)
+
+
+def test_walls_may_move_along_themselves() -> None:
+    flow = sliding(MESH)
+    points = flow.mesh_data().points
+    points = torch.stack([points[:, 0] ** 2 + points[:, 0], points[:, 1]], -1)
+    assert abs(float(flow.solve(points=points)["p_mean"])) < 1e-6

@@ -369,7 +369,9 @@ class Frame(ActingLaws):
             apart = seen[ours] - seen[theirs]
             stray = (apart - apart[0]).abs().amax(-1) > 1e-6 * size
             require(~stray.any(), partial(_torn, seen, ours, theirs, stray))
-        return Geometry(self._physics, moved, moved=True)
+        found = Geometry(self._physics, moved, moved=True)
+        self._physics.check_moved(found)
+        return found
 
     def unplaced(self, points: Tensor) -> Geometry:
         """Return the coordinates of a batch of meshes ``[*batch, n_points, dim]``, which has no bases."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.problems.expression import Ranked
+    from torch_sla.problems.lowering.geometry import Geometry
     from torch_sla.problems.lowering.motions import Holds
     from torch_sla.problems.lowering.operators import Matrix, Operator
     from torch_sla.problems.lowering.scene import Scene
@@ -93,6 +94,9 @@ class Physics(Frame, ABC):
 
     def refuse_unbalanced(self, through: Tensor) -> None:
         """Raise where what enters a surrounded body does not leave it."""
+
+    def check_moved(self, geometry: Geometry) -> None:
+        """Raise where what is known by structure does not hold on other coordinates than the declared ones."""
 
     def finished(self, scene: Scene, u: Tensor) -> Tensor:
         """Fix what a linear problem leaves open: the level of a pressure."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_sla.assembly import weak
 from torch_sla.assembly.forms import BilinearForm
 from torch_sla.assembly.forms.vocabulary import div
-from torch_sla.errors import SpecError
+from torch_sla.errors import MeshError, SpecError
 from torch_sla.lazy import cached_property
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.compiled import Unknown
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch_sla.assembly.forms import Context
     from torch_sla.linalg import Structure
     from torch_sla.linalg.checks import Answer
+    from torch_sla.problems.lowering.geometry import Geometry
     from torch_sla.problems.lowering.motions import Holds
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import Sites
@@ -79,6 +80,9 @@ class Stokes(Model):
     @cached_property
     def surrounded(self) -> bool:  # type: ignore[override]
         """Whether the velocity through the boundary is given (or repeated) all around; that along it need not be."""
+        return self._enclosed(self.geometry)
+
+    def _enclosed(self, geometry: Geometry) -> bool:
         held = self.compiled.constrained
         dofs = self.numbering.fields["u"]
         given = torch.zeros(self.numbering.n, dtype=torch.bool, device=self.device)
@@ -86,11 +90,24 @@ class Stokes(Model):
         for s in self.selections:
             if s.to is not None:
                 given[dofs.facet_dofs(torch.cat([s.facets, s.to]))] = True
-        normal = self.geometry.basis("u", self.boundary).normal.detach().abs().amax(1)
+        normal = geometry.basis("u", self.boundary).normal.detach().abs().amax(1)
         crossing = (
             dofs.facet_dofs(self.boundary[normal[:, k] > _ALONG], k) for k in range(self.mesh.dim)
         )
         return all(bool(given[across].all()) for across in crossing)
+
+    def check_moved(self, geometry: Geometry) -> None:
+        """Refuse coordinates that open the level of the pressure, or fix it, other than the declared ones."""
+        if self.part is not None or self.levelled or self._enclosed(geometry) == self.surrounded:
+            return
+        here, there = "on the declared mesh", "on these coordinates"
+        if not self.surrounded:
+            here, there = there, here
+        raise MeshError(
+            f"points: the velocity through the boundary is given all around {here}, which leaves the level of the "
+            f"pressure open, and not {there}, where some side that has one component given lies across another "
+            "axis; declare the mesh with these coordinates"
+        )
 
     def structure(self, definite: bool | Answer | None, symmetric: bool | None) -> Structure:
         """Return what is known: symmetric, indefinite, a level of pressure where there is none."""
