@@ -17,7 +17,7 @@ from torch_sla import (
     RectangleMesh,
     StokesProblem,
 )
-from torch_sla.errors import MeshError, SpecError
+from torch_sla.errors import ArgumentError, MeshError, SpecError
 from torch_sla.problems.distributed.problem import distribute
 
 if TYPE_CHECKING:
@@ -163,6 +163,12 @@ def test_walls_that_tilt_give_the_pressure_a_level(viscosity: float) -> None:
     assert abs(level) > 1e3  # not the mean zero of an enclosed flow
     with pytest.raises(MeshError, match=r"points: .* all around on the declared mesh, .* declare"):
         sliding(MESH, viscosity).solve(points=points)
+
+
+def test_walls_of_several_processes_stay() -> None:
+    points, _ = tilted()
+    with pytest.raises(ArgumentError, match=r"points: walls .* do not distribute"):
+        distribute(sliding(MESH)).solve(points=points)
 
 
 def test_walls_that_straighten_leave_the_pressure_open() -> None:

@@ -156,6 +156,9 @@ class SharedModel:
             return "probes, lines and loads at points would lie in the cells of other processes"
         if self.division.window.tied:
             return "sides that repeat each other stay where they are on several processes"
+        sliding = any(getattr(c, "component", None) is not None for c in self.spec.boundary)
+        if self.division.surrounded and not self.division.levelled and sliding:
+            return "walls with one component given, which may tilt, decide whether the level of the pressure is open"
         return None
 
     def replicated(self, verdict: Verdict, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
