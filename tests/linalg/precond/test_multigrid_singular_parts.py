@@ -143,3 +143,23 @@ def test_regions_with_little_stiffness_over_tensors(shape) -> None:
     found = hierarchy.cg(values, torch.from_numpy(b)[:, None], x0=None, options=OPTIONS)
     assert found.iterations <= 12
     assert left(A, found.x, b) <= 1e-8
+
+
+@pytest.mark.parametrize(
+    ("large", "small", "cycle"),
+    [((30, 30, 1.0), (4, 4, 1.0), "W"), ((100, 60, 1.0), (12, 12, 1e3), None)],
+    ids=["asked for", "beside jumps"],
+)
+def test_second_visits_of_regions_that_are_hardly_held(large, small, cycle) -> None:
+    """Solutions on a coarse level outgrow their right-hand sides there by what single precision has digits."""
+    sizes = [large] + [small] * 40
+    A, _, nodes, _ = regions(sizes)
+    scale = np.repeat([s for *_, s in sizes], [n * m for n, m, _ in sizes])
+    A = sp.csr_array(A + 1e-9 * sp.diags_array(scale[nodes]))
+    A.sort_indices()
+    b = A @ np.random.default_rng(5).standard_normal(A.shape[0])
+    pattern, values = split(A)
+    hierarchy = DeviceAggregation(pattern, values, AMG(dtype="float32", cycle=cycle), None)
+    found = hierarchy.cg(values, torch.from_numpy(b)[:, None], x0=None, options=OPTIONS)
+    assert found.iterations <= 45
+    assert left(A, found.x, b) <= 1e-8

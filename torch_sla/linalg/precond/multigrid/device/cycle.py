@@ -96,7 +96,8 @@ class Cycle:
         rc = product(s.R, residual(s.A, x, r))
         xc = self._visit(level + 1, rc)
         if level + 1 in self.twice:
-            left = residual(self.stages[level + 1].A, xc, rc)
+            # Of a part that is nearly singular xc is so large that rounding its product would outweigh rc.
+            left = residual(self.stages[level + 1].A, xc.double(), rc.double()).to(rc.dtype)
             xc = xc + self._visit(level + 1, left)
         return s.smoother(s.A, add_product(s.P, xc, x), r)
 
