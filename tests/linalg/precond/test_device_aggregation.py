@@ -392,3 +392,15 @@ def test_same_class_as_pyamg() -> None:
     )
     # Theirs smooths with symmetric Gauss-Seidel, and aggregates row after row.
     assert solve(A)[0] <= len(history) - 1
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [("float32", 2.0**-140), ("float64", 2.0**-1060)])
+def test_matrices_of_subnormal_numbers(dtype: str, scale: float) -> None:
+    """A cycle is as large as the inverse, but for right-hand sides as small."""
+    kind, size = getattr(torch, dtype), 2.0**-100
+    pattern, values = split(poisson(20, 20))
+    b = rhs(400).to(kind)
+    ordinary = DeviceAggregation(pattern, values.to(kind), AMG(), None)
+    tiny = DeviceAggregation(pattern, (values * scale).to(kind), AMG(), None)
+    found, wanted = tiny.apply(b * size), ordinary.apply(b)
+    torch.testing.assert_close(found * (scale / size), wanted, rtol=1e-5, atol=1e-5)

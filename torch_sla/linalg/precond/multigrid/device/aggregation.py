@@ -166,7 +166,7 @@ class DeviceAggregation(DeviceHierarchy):
     def _set_up(self, values: Tensor, facts: _Facts) -> None:
         """Build all levels; aggregates found before are used again."""
         options, longest = self.options, facts.longest
-        scale = _power_scale(facts.largest)
+        scale = _power_scale(facts.largest, values.dtype)
         if scale != 1.0 or values.dtype is self.dtype:  # levels never share the caller's memory
             values = values * scale
         where = (self._pattern.crow, self._pattern.ccol)
@@ -335,11 +335,12 @@ def _edge(wanted: int | None, vectors: Tensor | None, n: int) -> int:
     return edge if n % edge == 0 else 1
 
 
-def _power_scale(largest: float) -> float:
-    """Power of two that brings extreme entries to about one, 1 for ordinary ones."""
+def _power_scale(largest: float, dtype: torch.dtype) -> float:
+    """Power of two that brings extreme entries to about one, 1 for ordinary ones; it is a number of `dtype` itself."""
     if largest == 0 or 1 / _COMFORTABLE < largest < _COMFORTABLE:
         return 1.0
-    return 2.0 ** -math.frexp(largest)[1]
+    most = math.frexp(torch.finfo(dtype).max)[1] - 2
+    return 2.0 ** max(-most, min(most, -math.frexp(largest)[1]))
 
 
 class _Facts(NamedTuple):
