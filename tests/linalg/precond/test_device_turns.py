@@ -86,5 +86,5 @@ def test_a_stream_waits_for_the_one_that_was_served_before(monkeypatch):
     for stream, waits in ((first, []), (second, [first]), (second, []), (first, [second])):
         current[0] = stream
         stream.waited.clear()
-        with turns:
+        with turns.next():
             assert stream.waited == waits
