@@ -22,6 +22,7 @@ from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.multigrid import AMG, rigid_body_modes
 from torch_sla.linalg.precond.multigrid.device import blocks, build
 from torch_sla.linalg.precond.multigrid.device.aggregation import DeviceAggregation
+from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.structure import Structure
 
 
@@ -404,3 +405,13 @@ def test_matrices_of_subnormal_numbers(dtype: str, scale: float) -> None:
     tiny = DeviceAggregation(pattern, (values * scale).to(kind), AMG(), None)
     found, wanted = tiny.apply(b * size), ordinary.apply(b)
     torch.testing.assert_close(found * (scale / size), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("n", "columns"), [(300, 0), (0, 2)])
+def test_nothing_to_solve_for(n: int, columns: int) -> None:
+    i = torch.arange(n)
+    pattern, values = Pattern.from_coo(i, i, (n, n)), torch.ones(n, dtype=torch.float64)
+    b = torch.zeros(n, columns, dtype=torch.float64)
+    found = DeviceAggregation(pattern, values, AMG(), None).cg(values, b)
+    assert found.x.shape == (n, columns)
+    assert (found.result, found.iterations) == (Result.CONVERGED, 0)

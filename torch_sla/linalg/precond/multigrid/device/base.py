@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
+import torch
+
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.kernels.arguments import expect_columns, plain
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
@@ -13,7 +15,6 @@ from torch_sla.linalg.precond.multigrid.levels import Leveled
 from torch_sla.linalg.sparse.transforms import outside_inference
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from torch_sla.linalg.precond.multigrid.options import AMG
@@ -102,7 +103,15 @@ class DeviceHierarchy(Leveled):
             Starting value ``[n, K]``.
         options
             Tolerances and limits.
+
+        Returns
+        -------
+        Outcome
+            ``CONVERGED`` where the residual of the recurrence meets the tolerance. It falls on where rounding keeps
+            ``‖b - A x‖`` from falling; `SparseTensor.solve` looks at that one.
         """
+        if not b.numel():
+            return Outcome(torch.empty_like(b))
         with self._turns.next():
             return self._cg(values, b, x0, options)
 
