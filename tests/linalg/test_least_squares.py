@@ -95,6 +95,21 @@ def test_rank_deficiency_has_a_solution_and_no_derivative() -> None:
         x[0].backward()  # reaches into the nullspace, which is all that lsmr can notice
 
 
+@pytest.mark.parametrize("power", [-640, 1000])
+@pytest.mark.parametrize("method", ["auto", "lsqr", "lsmr"])
+@pytest.mark.parametrize("shape", [(9, 4), (4, 9)])
+def test_matrices_whose_squares_are_out_of_range(
+    shape: tuple[int, int], method: str, power: int
+) -> None:
+    g = torch.Generator().manual_seed(0)
+    M = torch.randn(*shape, dtype=torch.float64, generator=g)
+    b = torch.randn(shape[0], dtype=torch.float64, generator=g).requires_grad_()
+    x = SparseTensor.from_dense(M * 2.0**power).solve(b, method=method)
+    torch.testing.assert_close(x * 2.0**power, torch.linalg.pinv(M) @ b, rtol=1e-8, atol=1e-10)
+    (x * 2.0**power).sum().backward()
+    torch.testing.assert_close(b.grad, torch.linalg.pinv(M).sum(0), rtol=1e-8, atol=1e-10)
+
+
 def test_what_makes_no_sense_is_refused() -> None:
     A, b = problem("wide", torch.float64, None)
     with pytest.raises(ArgumentError, match="x0"):

@@ -30,6 +30,11 @@ def path_laplacian(n: int) -> SparseTensor:
     return SparseTensor.from_dense(A)
 
 
+def _chain(n: int) -> SparseTensor:
+    off = torch.tensor(-1.0, dtype=D)
+    return SparseTensor.tridiagonal(off, torch.full((n,), 2.5, dtype=D), off)
+
+
 def test_no_probe_is_orthogonal_to_constants() -> None:
     like = torch.zeros(1, dtype=D)
     for n in range(2, 3000):
@@ -84,11 +89,55 @@ def test_a_huge_iterate_is_no_solution() -> None:
             A.solve(b, backend=backend, method="cg")
 
 
-def test_what_underflows_in_a_method_of_scipy_is_a_failed_solve() -> None:
+def test_what_a_method_of_scipy_refuses_is_a_failed_solve() -> None:
+    A, b = _chain(6), torch.ones(6, dtype=D)
+    with pytest.raises(SolveError, match="breakdown"):
+        A.solve(b, backend="scipy", method="minres", preconditioner=lambda r: -r)
+
+
+def test_methods_of_scipy_take_systems_of_any_size() -> None:
     A = SparseTensor.diag(torch.tensor([3.1252191775476405e305], dtype=D))
     b = torch.tensor([0.018747423269561025], dtype=D)
-    with pytest.raises(SolveError, match="breakdown"):
-        A.solve(b, backend="scipy", method="minres", preconditioner="jacobi")
+    x = A.solve(b, backend="scipy", method="minres", preconditioner="jacobi")
+    torch.testing.assert_close(x, b / A.values, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("power", [-640, 1000])
+@pytest.mark.parametrize(
+    ("backend", "method"),
+    [
+        *(("pytorch", m) for m in ("cg", "minres", "gmres", "bicgstab")),
+        *(("scipy", m) for m in ("cg", "minres", "gmres", "bicgstab")),
+        *(("eigen", m) for m in ("cg", "bicgstab")),
+    ],
+)
+def test_iterations_with_matrices_whose_squares_are_out_of_range(
+    backend: str, method: str, power: int
+) -> None:
+    A = _chain(6)
+    b = torch.linspace(1, 2, 6, dtype=D)
+    truth = torch.linalg.solve(A.to_dense(), b)
+    way: dict[str, Any] = {"backend": backend, "method": method, "preconditioner": "jacobi"}
+    whole = SparseTensor.from_pattern(A.pattern, A.values * 2.0**power)
+    x, info = whole.solve(b, **way, x0=1.5 * truth * 2.0**-power, info=True)
+    torch.testing.assert_close(x * 2.0**power, truth, rtol=1e-8, atol=0)
+    assert info.rcond == pytest.approx(float(1 / torch.linalg.cond(A.to_dense(), 1)), rel=0.2)
+    one = whole.solve(b * 2.0 ** (power // 4), **way)
+    torch.testing.assert_close(one * 2.0 ** (power - power // 4), truth, rtol=1e-8, atol=0)
+
+
+def test_iterations_whose_solution_overflows_have_failed() -> None:
+    A = SparseTensor.diag(torch.full((3,), 2.0**-700, dtype=D))
+    with pytest.raises(SolveError, match="the solution overflows"):
+        A.solve(torch.full((3,), 2.0**400, dtype=D), backend="pytorch", method="cg")
+
+
+@pytest.mark.parametrize("method", ["cg", "minres", "gmres", "bicgstab"])
+def test_methods_of_scipy_stop_at_rounding(method: str) -> None:
+    A = _chain(4)
+    b = torch.linspace(1, 2, 4, dtype=D)
+    x = A.solve(b, backend="scipy", method=method, rtol=0.0)
+    torch.testing.assert_close(x, torch.linalg.solve(A.to_dense(), b), rtol=1e-13, atol=0)
 
 
 def test_a_failed_solve_reports_no_small_residual() -> None:

@@ -14,7 +14,7 @@ from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.checks import read, was_asked
 from torch_sla.linalg.direct import Factored, refined
-from torch_sla.linalg.extremes import look, ordinary, powers, unseen
+from torch_sla.linalg.extremes import exponent, look, ordinary, powers, shifted, unseen
 from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.linalg.kept import Kept, is_direct, pivots
@@ -59,6 +59,8 @@ class System(NamedTuple):
         What `unseen` makes of it, where that has been read.
     derivative
         Whether a derivative is solved for.
+    exponent
+        Of the power of two that its matrix is as large as, where that is extreme; else 0.
     """
 
     values: Tensor
@@ -68,6 +70,7 @@ class System(NamedTuple):
     x0: Tensor | None = None
     seen: Sequence[float] = ()
     derivative: bool = False
+    exponent: int = 0
 
 
 class Attempts(Kept):
@@ -141,12 +144,17 @@ class Attempts(Kept):
             if b.numel():
                 info.notes.append(_UNTRIED)
             return info, b.new_zeros(shape)
-        if not extreme:
-            return self._attempts(system, shape, 1.0)
-        scale = powers(b)
-        x0 = None if system.x0 is None else system.x0 / scale
-        info, x = self._attempts(system._replace(b=b / scale, x0=x0), shape, float(scale.amax()))
-        x = x * scale
+        system = system._replace(exponent=exponent(seen[0], system.values))
+        if extreme:
+            scale = powers(b)
+            x0 = None if system.x0 is None else system.x0 / scale
+            system = system._replace(b=b / scale, x0=x0)
+            info, x = self._attempts(system, shape, float(scale.amax()))
+            x = x * scale
+        else:
+            info, x = self._attempts(system, shape, 1.0)
+        if not (extreme or system.exponent):
+            return info, x
         if info.result.ok and not bool(torch.isfinite(x).all()):
             info.result = Result.NONFINITE
             info.notes.append("the solution overflows")
@@ -240,6 +248,12 @@ class Attempts(Kept):
             # Far beyond what was predicted, the next candidate is the better bet.
             options = replace(options, maxiter=int(200 + 10 * self.plan.iterations))
         direct = is_direct(candidate)
+        # Squares of extreme entries over- or underflow, in iterations and in checks of least squares.
+        # Divided by a power of two, the matrix leaves the same residuals.
+        power, whole = 0 if direct and self.square else system.exponent, system.values
+        if power:
+            x0 = None if system.x0 is None else shifted(system.x0, power)
+            system = system._replace(values=shifted(whole, -power), x0=x0)
         if direct:
             x, info, check = self._direct(candidate, system, options, matched, factored)
         else:
@@ -255,6 +269,9 @@ class Attempts(Kept):
                 info.inconsistency = info.residual
                 self._deficient = True
                 info.notes.append("rank deficient: the shortest least-squares solution")
+        if power:
+            info.matrix = whole
+            x = shifted(x, -power)
         return x, info, check
 
     def _direct(
@@ -305,7 +322,7 @@ class Attempts(Kept):
             clean = partial(self.nullspace.project, left=mode != "n")
             options = replace(options, project=clean)
         norm = None
-        if mode == "n" and self._known is not None:
+        if mode == "n" and self._known is not None and not system.exponent:
             norm = self._known.largest
         elif mode != truth:  # rows and columns of its own adjoint add up alike
             norm = largest_row(self.pattern, values)

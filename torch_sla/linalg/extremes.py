@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import frexp, isfinite
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +13,7 @@ from torch_sla.linalg.residual import largest_entries
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["look", "ordinary", "powers"]
+__all__ = ["exponent", "look", "ordinary", "powers", "shifted", "unseen"]
 
 
 def unseen(entry: Tensor, b: Tensor) -> tuple[Tensor, ...]:
@@ -66,6 +66,32 @@ def _extreme(sizes: Sequence[float], b: Tensor) -> bool:
 
 def _bound(b: Tensor) -> float:
     return float(torch.finfo(b.dtype).max ** 0.25)
+
+
+def exponent(entry: float, values: Tensor) -> int:
+    """Exponent of two of the largest entry of a matrix of extreme size; 0 where it is ordinary.
+
+    Examples
+    --------
+    >>> single, double = torch.ones(1), torch.ones(1, dtype=torch.float64)
+    >>> exponent(1e-200, double), exponent(1e11, single), exponent(1e11, double)
+    (-665, 36, 0)
+    """
+    return frexp(entry)[1] - 1 if _extreme([entry], values) else 0
+
+
+def shifted(x: Tensor, power: int) -> Tensor:
+    """Return ``2**power x``, where the power itself may be out of range.
+
+    Examples
+    --------
+    >>> shifted(torch.tensor([2.0**120]), -200).tolist() == [2.0**-80]
+    True
+    """
+    if not power:
+        return x
+    half = power // 2
+    return x * 2.0**half * 2.0 ** (power - half)
 
 
 def powers(b: Tensor) -> Tensor:

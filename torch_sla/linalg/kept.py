@@ -12,8 +12,10 @@ from torch_sla.lazy import cached_property
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.batches import FactoredBatch
 from torch_sla.linalg.direct import Factored, column_norm
+from torch_sla.linalg.extremes import exponent, shifted
 from torch_sla.linalg.factor_cache import count, numerics, symbolics
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels.detection import largest_entry
 from torch_sla.linalg.rcond import inverse_norm
 
 if TYPE_CHECKING:
@@ -238,6 +240,8 @@ class Kept:
         """Estimate the reciprocal condition number, unless the values have changed meanwhile."""
         if kernels.fingerprint(values) != mark:
             return None
+        if not self.square:
+            values = _of_ordinary_size(values)
         return self.factored(candidate, values, mark, options, matched).rcond(values)
 
     def krylov_rcond(
@@ -250,6 +254,7 @@ class Kept:
         """Estimate it by rough solves of an iterative method; None where one of them fails."""
         if kernels.fingerprint(values) != mark:
             return None
+        values = _of_ordinary_size(values)
         backend = get_backend(candidate.backend)
         numeric = self.numeric_of(candidate, values, mark, options)
         rough = replace(options, rtol=_ROUGH, atol=0.0, maxiter=None)
@@ -271,6 +276,11 @@ class Kept:
             return None
         size = column_norm(self.pattern, values) * inverse
         return 1 / size if size > 0 else 1.0
+
+
+def _of_ordinary_size(values: Tensor) -> Tensor:
+    """Return values as iterations and least squares are given them: extreme ones divided by a power of two."""
+    return shifted(values, -exponent(float(largest_entry(values)), values))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import frexp
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,6 +96,7 @@ class _Run:
         size = float(np.linalg.norm(b))
         target = max(options.rtol * size, options.atol)
         limit = options.maxiter or max(10 * self.n, 50)
+        floor = float(np.finfo(b.dtype).eps)
         x = np.zeros_like(b) if x0 is None else x0.copy()
         total, history, rtol = 0, list[float](), 0.0
         result = Result.CONVERGED
@@ -109,8 +111,12 @@ class _Run:
                 return x, total, history, Result.MAXITER
             # A method that stopped too early is asked for more the next time.
             rtol = min(0.5, target / left) if attempt == 0 else min(rtol * 0.1, target / left)
-            step, steps, seen, code = self._call(r, rtol, limit - total)
-            x, total = x + step, total + steps
+            # Below rounding some of them go on until they divide zero by zero; what becomes NaN is seen here.
+            # They call numbers small by themselves, whatever the size of `r`.
+            unit = 2.0 ** (frexp(left)[1] - 1)
+            with np.errstate(all="ignore"):
+                step, steps, seen, code = self._call(r / unit, max(rtol, floor), limit - total)
+                x, total = x + unit * step, total + steps
             history += [value * left / size for value in seen]
             result = (
                 Result.STAGNATION
