@@ -18,10 +18,14 @@ from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.backends.base import ALL_DTYPES, SolveOptions
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.extremes import unseen
-from torch_sla.linalg.kernels.arguments import expect_dense
+from torch_sla.linalg.kernels.arguments import expect_dense, expect_start
 from torch_sla.linalg.kernels.detection import largest_entry
 from torch_sla.linalg.kernels.memory import total_bytes
-from torch_sla.linalg.methods.outcome import asked_rtol as asked_rtol, default_rtol as default_rtol
+from torch_sla.linalg.methods.outcome import (
+    asked_rtol as asked_rtol,
+    default_rtol as default_rtol,
+    limits,
+)
 from torch_sla.linalg.nullspace import Nullspace
 from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.plan import SolvePlan
@@ -288,16 +292,10 @@ def _has_diagonal(A: SparseTensor, structure: Structure, pattern: Pattern) -> bo
 def _options(
     dtype: torch.dtype, rtol: float | None, atol: float, maxiter: int | None, preconditioner: Any
 ) -> SolveOptions:
-    rtol = default_rtol(dtype) if rtol is None else float(rtol)
-    if not 0 <= rtol < 1:
-        raise ArgumentError(f"`rtol` must lie in [0, 1), got {rtol}")
-    if not atol >= 0:
-        raise ArgumentError(f"`atol` must be >= 0, got {atol}")
-    if maxiter is not None and not (isinstance(maxiter, int | np.integer) and maxiter >= 1):
-        raise ArgumentError(f"`maxiter` must be an integer of at least 1, got {maxiter!r}")
+    rtol = default_rtol(dtype) if rtol is None else rtol
+    rtol, atol, maxiter = limits(rtol, atol, maxiter)
     given = None if isinstance(preconditioner, str) and preconditioner == "auto" else preconditioner
-    limit = None if maxiter is None else int(maxiter)
-    return SolveOptions(rtol, float(atol), limit, given)
+    return SolveOptions(rtol, atol, maxiter, given)
 
 
 def _dtype(A: SparseTensor, b: Tensor) -> torch.dtype:
@@ -362,6 +360,7 @@ def _start(A: SparseTensor, x0: Tensor, dtype: torch.dtype, rhs: Tensor) -> Tens
             "`x0` is not for systems with fewer equations than unknowns, whose shortest solution is sought"
         )
     shape = (*rhs.shape[:-2], N, rhs.shape[-1])
+    expect_start(x0, dtype)
     refuse_vmap(x0, "starting values (`x0`)")
     start = physical(x0).to(dtype)
     if start.ndim == rhs.ndim - 1 or (start.ndim == len(A.batch_shape) + 1 and A.batch_shape):

@@ -312,7 +312,7 @@ def test_what_was_written_behind_the_back_of_torch_is_noticed(what: str, sparse:
 
 
 def test_no_iterations_and_cotangents_of_another_shape_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="`maxiter` must be at least 1"):
+    with pytest.raises(ArgumentError, match="`maxiter` must be an integer of at least 1"):
         chain().nonlinear_solve(reaction, U0, C, maxiter=0)
     with pytest.raises(ArgumentError, match="`cotangent`"):
         adjoint_solve(lambda u: u**3, U0 + 1, torch.ones(N + 1, dtype=torch.float64))

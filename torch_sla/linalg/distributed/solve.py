@@ -26,7 +26,7 @@ from torch_sla.linalg.methods.bicgstab import bicgstab
 from torch_sla.linalg.methods.gmres import gmres
 from torch_sla.linalg.methods.merged_cg import merged_cg
 from torch_sla.linalg.methods.minres import minres
-from torch_sla.linalg.methods.outcome import KrylovOptions, default_rtol
+from torch_sla.linalg.methods.outcome import KrylovOptions, default_rtol, limits
 from torch_sla.linalg.sparse.transforms import outside_transforms
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ class SolveRequest:
                 f"`method` must be 'auto' or one of {', '.join(METHODS)}, got {self.method!r}"
             )
         name_of(self.preconditioner)
+        for rtol in (self.rtol, self.adjoint_rtol):
+            limits(0.0 if rtol is None else rtol, self.atol, self.maxiter)
 
 
 class PartSolver:

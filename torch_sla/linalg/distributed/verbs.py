@@ -20,6 +20,7 @@ from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.distributed.solve import PartSolver, SolveRequest, columns
 from torch_sla.linalg.distributed.space import PartSpace
 from torch_sla.linalg.distributed.vector import DVector, root
+from torch_sla.linalg.kernels.arguments import expect_start
 from torch_sla.linalg.methods.outcome import asked_rtol, default_rtol
 from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.linalg.sparse.transforms import outside_compiler, outside_transforms
@@ -212,7 +213,9 @@ def solve(
     D.comm.agree({"`b`": f"{B.shape[1]} columns of {B.dtype}", **facts})
     start = None
     if x0 is not None:
-        start = columns(enter(D, x0, "x0")[0].detach().to(dtype), D.layout.n_held, "x0")[0]
+        given = enter(D, x0, "x0")[0].detach()
+        expect_start(given, dtype)
+        start = columns(given.to(dtype), D.layout.n_held, "x0")[0]
         start = start.expand_as(B).contiguous()
     known, null = D.knowledge(), None
     if nullspace is not None:

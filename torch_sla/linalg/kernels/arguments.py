@@ -21,6 +21,7 @@ __all__ = [
     "expect_columns",
     "expect_dense",
     "expect_shape",
+    "expect_start",
     "indices",
     "plain",
     "runs_compiled",
@@ -127,3 +128,12 @@ def expect_shape(x: Tensor, name: str, shape: tuple[int, ...]) -> None:
     """Raise `ArgumentError` unless `x` has this shape."""
     if tuple(x.shape) != shape:
         raise ArgumentError(f"`{name}` must have shape {list(shape)}, got {list(x.shape)}")
+
+
+def expect_start(x0: Any, dtype: torch.dtype) -> None:
+    """Raise `ArgumentError` unless an iteration for unknowns of this dtype can start at `x0`."""
+    if not isinstance(x0, Tensor):
+        raise ArgumentError(f"`x0` must be a tensor, got {type(x0).__name__}")
+    expect_dense(x0, "x0")
+    if x0.is_complex() and not dtype.is_complex:
+        raise ArgumentError(f"`x0` is complex, and the unknowns are of {dtype}; give `x0.real`")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,7 +13,9 @@ from torch_sla.errors import ArgumentError, Result
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["KrylovOptions", "Outcome", "asked_rtol", "default_rtol"]
+__all__ = ["KrylovOptions", "Outcome", "asked_rtol", "default_rtol", "limits"]
+
+_MOST = 2**31 - 1  # iterations, what compiled methods count
 
 
 def asked_rtol(rtol: float | None, tol: float | None) -> float | None:
@@ -25,6 +28,40 @@ def asked_rtol(rtol: float | None, tol: float | None) -> float | None:
 def default_rtol(dtype: torch.dtype) -> float:
     """Return the relative tolerance used when none is given: 1e-10 in double, 1e-5 in single precision."""
     return 1e-10 if torch.finfo(dtype).bits == 64 else 1e-5
+
+
+def limits(rtol: Any, atol: Any, maxiter: Any) -> tuple[float, float, int | None]:
+    """Return ``rtol, atol, maxiter`` as they are asked of a user, as plain numbers.
+
+    Raises
+    ------
+    ArgumentError
+        When one is no number, or out of range.
+
+    Examples
+    --------
+    >>> limits(1e-8, 0, None)
+    (1e-08, 0.0, None)
+    """
+    found = []
+    for name, given in (("rtol", rtol), ("atol", atol)):
+        try:
+            found.append(float(given))
+        except (TypeError, ValueError, RuntimeError):
+            raise ArgumentError(f"`{name}` must be a number, got {given!r}") from None
+    if not 0 <= found[0] < 1:
+        raise ArgumentError(f"`rtol` must lie in [0, 1), got {found[0]}")
+    if not found[1] >= 0:
+        raise ArgumentError(f"`atol` must be >= 0, got {found[1]}")
+    if maxiter is None:
+        return found[0], found[1], None
+    try:
+        most = operator.index(maxiter)
+    except TypeError:
+        most = 0
+    if most < 1:
+        raise ArgumentError(f"`maxiter` must be an integer of at least 1, got {maxiter!r}")
+    return found[0], found[1], min(most, _MOST)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
-from torch_sla.linalg.methods.outcome import asked_rtol, default_rtol
+from torch_sla.linalg.methods.outcome import asked_rtol, default_rtol, limits
 
 if TYPE_CHECKING:
     import torch
@@ -56,12 +56,7 @@ class NonlinearOptions:
     def __post_init__(self) -> None:
         if self.method not in ("newton", "picard", "anderson"):
             raise ArgumentError(f"`method` must be newton, picard or anderson, got {self.method!r}")
-        if not 0 <= self.rtol < 1:
-            raise ArgumentError(f"`rtol` must lie in [0, 1), got {self.rtol}")
-        if not self.atol >= 0:
-            raise ArgumentError(f"`atol` must be >= 0, got {self.atol}")
-        if self.maxiter < 1:
-            raise ArgumentError(f"`maxiter` must be at least 1, got {self.maxiter}")
+        limits(self.rtol, self.atol, self.maxiter)
         if not self.damping > 0:
             raise ArgumentError(f"`damping` must be > 0, got {self.damping}")
         if self.memory < 1:

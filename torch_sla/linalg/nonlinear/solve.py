@@ -102,9 +102,11 @@ def nonlinear_solve(
     [2.0, 3.0, 0.25, 0.166667]
     """
     rtol = asked_rtol(rtol, tol)
-    if not isinstance(u0, Tensor) or not u0.is_floating_point():
+    if not isinstance(u0, Tensor) or u0.dtype not in (torch.float32, torch.float64):
         what = u0.dtype if isinstance(u0, Tensor) else type(u0).__name__
-        raise DTypeError(f"`u0` must be a real floating point tensor, got {what}")
+        raise DTypeError(
+            f"`u0` must be a tensor of float32 or float64, got {what}; convert it first"
+        )
     options = NonlinearOptions(
         method,  # type: ignore[arg-type]
         default_rtol(u0.dtype) if rtol is None else rtol,

@@ -65,6 +65,10 @@ def from_dense(cls: type[SparseTensor], dense: Tensor, threshold: float = 0.0) -
         raise ArgumentError(
             "`dense` must be a dense tensor; `from_torch_sparse` and `from_scipy` take sparse ones"
         )
+    if not (dense.is_floating_point() or dense.is_complex()):
+        raise DTypeError(
+            f"`dense` must be floating point or complex, got {dense.dtype}; use dense.double()"
+        )
     if dense.ndim < 2:
         raise ArgumentError(f"`dense` must be [*batch, M, N], got shape {list(dense.shape)}")
     pattern = _support(dense, threshold)

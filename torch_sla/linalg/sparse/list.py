@@ -105,7 +105,13 @@ class SparseTensorList:
         """Put the members along the diagonal of one matrix, blocks written out; differentiable."""
         if not self._members:
             raise ArgumentError("an empty list has no block diagonal matrix")
-        batch = np.broadcast_shapes(*(A.batch_shape for A in self))
+        batches = [A.batch_shape for A in self]
+        try:
+            batch = np.broadcast_shapes(*batches)
+        except ValueError:
+            raise ArgumentError(
+                f"batch dimensions of members do not broadcast: {', '.join(str(tuple(b)) for b in batches)}"
+            ) from None
         flat = [A.flat_slots() for A in self]
         dtype = flat[0][1].dtype
         for _, v in flat[1:]:
