@@ -346,3 +346,21 @@ def test_inference_mode(method: str) -> None:
     assert torch.equal(after, expected)
     with torch.inference_mode():
         assert not A.nonlinear_solve(reaction, U0, parameter, **options).requires_grad
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_cotangents_that_are_not_finite_give_no_gradient_of_zeros(bad: float) -> None:
+    p = torch.tensor([4.0, 9.0], dtype=torch.float64).requires_grad_()
+    u = nonlinear_solve(lambda u, p: u**2 - p, torch.ones(2, dtype=torch.float64), p)
+    with pytest.raises(SolveError, match="nonfinite"):
+        (u * bad).sum().backward()
+    with pytest.raises(SolveError, match="nonfinite"):
+        adjoint_solve(lambda u, p: u**2 - p, u.detach(), torch.full_like(u, bad).detach(), p)
+
+
+def test_cotangents_of_another_dtype_are_refused() -> None:
+    u = torch.tensor([2.0, 3.0], dtype=torch.float64)
+    with pytest.raises(DTypeError, match="`cotangent` must have the dtype of `u`"):
+        adjoint_solve(lambda u: u**2, u, u.float())
+    with pytest.raises(DTypeError, match="`u` must be a tensor of float32 or float64"):
+        adjoint_solve(lambda u: u**2, u.long(), u)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from torch_sla.errors import SolveError
+from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.kernels.colouring import colour_rows
 from torch_sla.linalg.methods.gmres import gmres
 from torch_sla.linalg.methods.outcome import KrylovOptions
+from torch_sla.linalg.methods.space import VectorSpace
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.linalg.sparse.transforms import outside_transforms
@@ -23,7 +24,7 @@ from torch_sla.linalg.sparse.transforms import outside_transforms
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch_sla.linalg.methods.space import Operator, VectorSpace
+    from torch_sla.linalg.methods.space import Operator
 
 __all__ = ["Colouring", "directional", "solve_with_products", "turned", "with_diagonal"]
 
@@ -126,8 +127,12 @@ def solve_with_products(
     def apply(v: Tensor) -> Tensor:
         return columns(product(v.reshape(b.shape)).detach())
 
+    # By the norm, which all processes see alike.
+    rhs, space = columns(b), space or VectorSpace()
+    if not bool(torch.isfinite(space.norm(rhs)).all()):
+        raise SolveError(Result.NONFINITE, "the right-hand side of GMRES with Jacobian products")
     options = KrylovOptions(rtol=max(rtol, _FLOOR * torch.finfo(b.dtype).eps))
-    done = gmres(apply, columns(b), M=M, options=options, space=space)
+    done = gmres(apply, rhs, M=M, options=options, space=space)
     if not done.result.ok:
         raise SolveError(
             done.result,

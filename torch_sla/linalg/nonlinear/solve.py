@@ -214,6 +214,15 @@ def adjoint_solve(
     >>> adjoint_solve(lambda u: u**2, u, torch.ones_like(u))
     tensor([0.2500, 0.1667], dtype=torch.float64)
     """
+    if not isinstance(u, Tensor) or u.dtype not in (torch.float32, torch.float64):
+        what = u.dtype if isinstance(u, Tensor) else type(u).__name__
+        raise DTypeError(
+            f"`u` must be a tensor of float32 or float64, got {what}; convert it first"
+        )
+    if cotangent.dtype != u.dtype:
+        raise DTypeError(
+            f"`cotangent` must have the dtype of `u`, {u.dtype}, got {cotangent.dtype}"
+        )
     if cotangent.shape != u.shape:
         raise ArgumentError(
             f"`cotangent` must have the shape of `u`, {list(u.shape)}, got {list(cotangent.shape)}"
