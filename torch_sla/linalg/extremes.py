@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import frexp, isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from torch_sla.linalg.residual import largest_entries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+Number = TypeVar("Number", Tensor, float, complex)
 
 __all__ = ["exponent", "look", "ordinary", "powers", "shifted", "unseen"]
 
@@ -80,8 +82,8 @@ def exponent(entry: float, values: Tensor) -> int:
     return frexp(entry)[1] - 1 if _extreme([entry], values) else 0
 
 
-def shifted(x: Tensor, power: int) -> Tensor:
-    """Return ``2**power x``, where the power itself may be out of range.
+def shifted(x: Number, power: int) -> Number:
+    """Return ``2**power x`` of a tensor or a number, where the power itself may be out of range.
 
     Examples
     --------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -115,3 +117,60 @@ def test_few_different_eigenvalues_of_a_small_matrix() -> None:
     w = torch.linspace(-1, 1, 10, dtype=torch.float64).repeat_interleave(3)
     found = hermitian(w, cplx=True).eigsh(k=4, which="LA", method="arpack")[0]
     torch.testing.assert_close(found, w[-4:], rtol=0, atol=1e-12)
+
+
+SIZES = [2.0**-665, 2.0**-400, 2.0**665]
+
+
+def _chain(n: int) -> SparseTensor:
+    off = torch.tensor(-1.0, dtype=torch.float64)
+    return SparseTensor.tridiagonal(off, torch.linspace(2, 5, n, dtype=torch.float64), off)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "request_",
+    [{"which": "LA"}, {"which": "SM"}, {"sigma": 3.0}, {"which": "SA", "method": "lobpcg"}],
+)
+def test_hermitian_matrices_whose_squares_are_out_of_range(
+    request_: dict[str, Any], size: float
+) -> None:
+    A = _chain(210)
+    dense = torch.linalg.eigvalsh(A.to_dense())
+    ends = {"LA": dense[-2:], "SM": dense[:2], "SA": dense[:2]}
+    truth = ends.get(request_.get("which", ""), dense[(dense - 3).abs().argsort()[:2]].sort()[0])
+    asked = {**request_, **({"sigma": 3.0 * size} if "sigma" in request_ else {})}
+    w, V = (A * size).eigsh(k=2, **asked)
+    torch.testing.assert_close(w / size, truth, rtol=1e-9, atol=0)
+    torch.testing.assert_close(A @ V, V * truth, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_other_matrices_whose_squares_are_out_of_range(size: float) -> None:
+    off = torch.tensor(-1.0, dtype=torch.float64)
+    A = SparseTensor.tridiagonal(off, torch.linspace(2, 5, 210, dtype=torch.float64), 0.9 * off)
+    dense = A.to_dense()
+    truth = torch.linalg.eigvals(dense).real.sort()[0]
+    w = (A * size).eigs(k=2, return_eigenvectors=False)
+    torch.testing.assert_close(w.real / size, truth[-2:].flip(0), rtol=1e-9, atol=0)
+    w = (A * size).eigs(k=2, sigma=2.0 * size, return_eigenvectors=False)
+    near = truth[(truth - 2).abs().argsort()[:2]]
+    torch.testing.assert_close((w.real / size).sort()[0], near.sort()[0], rtol=1e-9, atol=0)
+    singular = torch.linalg.svdvals(dense)
+    for which, sizes in (("LM", singular[:2]), ("SM", singular[-2:])):
+        _, S, _ = (A * size).svd(k=2, which=which)
+        torch.testing.assert_close(S / size, sizes, rtol=1e-9, atol=0)
+
+
+def test_members_of_very_different_size_and_their_derivatives() -> None:
+    A = SparseTensor.from_dense(_chain(12).to_dense())
+    sizes = torch.tensor([1.0, 2.0**-665, 2.0**665], dtype=torch.float64)
+    values = (A.values * sizes[:, None]).requires_grad_()
+    w = SparseTensor.from_pattern(A.pattern, values).eigsh(k=2, return_eigenvectors=False)
+    dense = A.to_dense().requires_grad_()
+    truth = torch.linalg.eigvalsh(dense)[-2:]
+    torch.testing.assert_close(w / sizes[:, None], truth.expand(3, -1), rtol=1e-12, atol=0)
+    w.sum().backward()
+    truth.sum().backward()
+    row, col = A.pattern.csr_row.long(), A.pattern.ccol.long()
+    torch.testing.assert_close(values.grad, dense.grad[row, col].expand(3, -1), rtol=1e-9, atol=0)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, Result, SolveError
+from torch_sla.linalg.extremes import exponent
+from torch_sla.linalg.kernels.detection import largest_entry
 from torch_sla.linalg.sparse.transforms import physical
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ __all__ = [
     "in_order",
     "leading_rows",
     "require_finite",
+    "size_of",
     "start",
     "within_reach",
 ]
@@ -48,6 +51,12 @@ def require_finite(A: SparseTensor) -> None:
     """Raise `SolveError` for NaN or infinity in a matrix."""
     if not torch.isfinite(physical(A.values)).all():
         raise SolveError(Result.NONFINITE, "NaN or infinity in the matrix")
+
+
+def size_of(values: Tensor) -> int:
+    """Exponent of the power of two to divide values by, so that the squares of their norms are in range; mostly 0."""
+    seen = physical(values)
+    return exponent(float(largest_entry(seen)), seen)
 
 
 def start(n: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:

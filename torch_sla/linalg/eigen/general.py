@@ -8,13 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import (
-    ArgumentError,
-    DTypeError,
-    GradientError,
-    Result,
-    SolveError,
-)
+from torch_sla.errors import ArgumentError, DTypeError, GradientError, Result, SolveError
 from torch_sla.linalg.adjoint.general_eigenpairs import general_eigenpairs
 from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.backends.base import ALL_DTYPES
@@ -25,6 +19,7 @@ from torch_sla.linalg.eigen.convention import (
     fix_phase,
     in_order,
     require_finite,
+    size_of,
     start,
 )
 from torch_sla.linalg.eigen.dense import found, to_dense
@@ -36,6 +31,7 @@ from torch_sla.linalg.eigen.operators import (
     shifted,
     solver_of,
 )
+from torch_sla.linalg.extremes import shifted as to_power
 from torch_sla.linalg.sparse.members import stacked
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.tensor import SparseTensor
@@ -126,13 +122,17 @@ def eigs(
     if M is not None:
         pattern, members, spread = _together(A, M)
         masses = list(spread)
-    problem = _Problem(pattern, k, which, sigma, tol, maxiter)
-    pairs = [general_eigenpairs(v, m, problem) for v, m in zip(members, masses, strict=True)]
-    found = A.dtype.to_complex()
-    w = stacked(A, [pair[0] for pair in pairs], k, dtype=found)
-    if not return_eigenvectors:
-        return w
-    return w, stacked(A, [pair[1] for pair in pairs], n, k, dtype=found)
+    ws, vectors = [], []
+    for v, m in zip(members, masses, strict=True):
+        power = size_of(v)
+        near = None if sigma is None else to_power(sigma, -power)
+        problem = _Problem(pattern, k, which, near, tol, maxiter)
+        w, V = general_eigenpairs(to_power(v, -power), m, problem)
+        ws.append(to_power(w, power))
+        vectors.append(V)
+    dtype = A.dtype.to_complex()
+    w = stacked(A, ws, k, dtype=dtype)
+    return (w, stacked(A, vectors, n, k, dtype=dtype)) if return_eigenvectors else w
 
 
 def _together(A: SparseTensor, M: SparseTensor) -> tuple[Pattern, Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ from torch_sla.linalg.eigen.convention import (
     check_residuals,
     fix_phase,
     require_finite,
+    size_of,
     start,
     within_reach,
 )
@@ -24,6 +26,7 @@ from torch_sla.linalg.eigen.dense import dense_pencil, found
 from torch_sla.linalg.eigen.lanczos import EigenSettings, lanczos, rayleigh_ritz, select, sizes
 from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
 from torch_sla.linalg.eigen.operators import WholeSpace, max_norm, product
+from torch_sla.linalg.extremes import shifted
 from torch_sla.linalg.sparse.members import stacked
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
@@ -130,9 +133,11 @@ def eigsh(
         mass_members = list(spread.reshape(A.batch_size, mass[1].shape[-1]))
     ws, vectors = [], []
     for v, m in zip(members, mass_members, strict=True):
-        problem = Problem(pattern, None if mass is None else mass[0], settings)
-        w, V = hermitian_eigenpairs(v, m, problem)
-        ws.append(w)
+        power = size_of(v)
+        own = settings if sigma is None else replace(settings, sigma=shifted(sigma, -power))
+        problem = Problem(pattern, None if mass is None else mass[0], own)
+        w, V = hermitian_eigenpairs(shifted(v, -power), m, problem)
+        ws.append(shifted(w, power))
         vectors.append(V)
     w = stacked(A, ws, k, dtype=A.dtype.to_real())
     if not return_eigenvectors:

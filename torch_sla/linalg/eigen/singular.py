@@ -18,6 +18,7 @@ from torch_sla.linalg.eigen.convention import (
     fix_phase,
     leading_rows,
     require_finite,
+    size_of,
     start,
 )
 from torch_sla.linalg.eigen.dense import found, to_dense
@@ -29,6 +30,7 @@ from torch_sla.linalg.eigen.operators import (
     product,
     solver_of,
 )
+from torch_sla.linalg.extremes import shifted
 from torch_sla.linalg.sparse.members import stacked
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.tensor import SparseTensor
@@ -102,9 +104,12 @@ def svd(
     dilated = _dilation(pattern)
     sides: list[list[Tensor]] = [[], [], []]
     for v in values.reshape(A.batch_size, values.shape[-1]):
-        problem = _Triplets(pattern, dilated.slots, v.detach(), k, which, tol, maxiter)
-        entries = dilated.coalesce(torch.cat([v, v.conj()]))
+        power = size_of(v)
+        own = shifted(v, -power)
+        problem = _Triplets(pattern, dilated.slots, own.detach(), k, which, tol, maxiter)
+        entries = dilated.coalesce(torch.cat([own, own.conj()]))
         S, X = hermitian_eigenpairs(entries, None, problem)
+        S = shifted(S, power)
         for side, part in zip(sides, (X[:M] * 2**0.5, S, (X[M:] * 2**0.5).mH), strict=True):
             side.append(part)
     U, sizes, W = sides
