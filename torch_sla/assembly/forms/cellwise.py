@@ -7,6 +7,7 @@ dof instead of one per entry of the jet, so use `Energy` where it will do.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from torch_sla.assembly.forms.context import Coefficient, Context, Integrand, check_sites
 from torch_sla.assembly.forms.determinants import closed_forms
+from torch_sla.assembly.forms.transforms import transformed
 from torch_sla.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -99,16 +101,17 @@ class CellEnergy(Integrand):
 
         def along(direction: Tensor) -> Tensor:
             moved = direction + torch.zeros_like(local)
-            return torch.func.jvp(derivative, (local,), (moved,))[1]
+            return transformed(torch.func.jvp, derivative, (local,), (moved,))[1]
 
         shape = local.shape[-2:]
         unit = torch.eye(shape.numel(), dtype=local.dtype, device=local.device)
-        columns: Tensor = torch.func.vmap(along)(unit.unflatten(1, shape))
+        columns: Tensor = transformed(torch.func.vmap(along), unit.unflatten(1, shape))
         return columns.flatten(-2).movedim(0, -1)
 
     def _derivative(self, basis: Basis, w: CellContext) -> Callable[[Tensor], Tensor]:
         # Cells do not see each other, so the gradient of the sum is the gradient of each.
-        return torch.func.grad(lambda local: self._energy(basis, w, local).sum())
+        gradient = torch.func.grad(lambda local: self._energy(basis, w, local).sum())
+        return partial(transformed, gradient)
 
 
 def _local(field: Field) -> Tensor:

@@ -18,6 +18,7 @@ from torch_sla.assembly.forms.contract import (
     of_jet,
 )
 from torch_sla.assembly.forms.separated import Separated
+from torch_sla.assembly.forms.transforms import transformed
 from torch_sla.assembly.forms.two_sided import SIDES, facet_matrices, facet_vectors, on_side
 from torch_sla.errors import ArgumentError
 
@@ -125,7 +126,7 @@ class _Form(Integrand):
                 function = torch.func.vmap(
                     function, in_dims=tuple(0 if j == i else None for j in range(len(names)))
                 )
-        return function(*(_unit_jets(bases[n], parts[n], scale) for n in names))
+        return transformed(function, *(_unit_jets(bases[n], parts[n], scale) for n in names))
 
     def _check_linear(
         self,

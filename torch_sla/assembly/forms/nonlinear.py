@@ -21,6 +21,7 @@ from torch_sla.assembly.field import Field, MissingPartError
 from torch_sla.assembly.forms.context import CONTRACT, Coefficient, Context, Integrand, check_sites
 from torch_sla.assembly.forms.contract import Parts, element_matrices, element_vectors, of_jet
 from torch_sla.assembly.forms.determinants import closed_forms
+from torch_sla.assembly.forms.transforms import transformed
 from torch_sla.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -152,10 +153,10 @@ class _Nonlinear(Integrand):
                     direction + torch.zeros_like(jet) if k == j else torch.zeros_like(jet)
                     for k, jet in enumerate(jets)
                 )
-                return torch.func.jvp(flux, jets, tangents)[1]
+                return transformed(torch.func.jvp, flux, jets, tangents)[1]
 
             unit = torch.eye(width, dtype=jets[j].dtype, device=jets[j].device)
-            columns = torch.func.vmap(along)(unit.unflatten(1, jets[j].shape[-2:]))
+            columns = transformed(torch.func.vmap(along), unit.unflatten(1, jets[j].shape[-2:]))
             for i, test in enumerate(bases):
                 if parts[i] == Parts():
                     rows[i].append(_nothing(jets, test, trial))
@@ -199,7 +200,7 @@ class Energy(_Nonlinear):
         def total(*moved: Tensor) -> Tensor:
             return self._evaluate(bases, parts, w, moved).sum()
 
-        return torch.func.grad(total, argnums=tuple(range(len(jets))))(*jets)
+        return transformed(torch.func.grad(total, argnums=tuple(range(len(jets)))), *jets)
 
     def __call__(
         self,
@@ -271,7 +272,7 @@ class ResidualForm(_Nonlinear):
             return self._tested(bases, parts, w, jets, tests).sum()
 
         zeros = tuple(torch.zeros_like(jet) for jet in jets)
-        return torch.func.grad(total, argnums=tuple(range(len(jets))))(*zeros)
+        return transformed(torch.func.grad(total, argnums=tuple(range(len(jets)))), *zeros)
 
 
 def _tuple(value: Any) -> tuple[Any, ...]:
