@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from urllib.parse import unquote
 
 import meshio
@@ -373,6 +374,12 @@ def test_a_missing_reader_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(meshio, "read", lacking)
     with pytest.raises(MeshError, match=r"meshio needs h5py to read \.vtu files; install it"):
         fem.read_mesh(tmp_path / "m.vtu")
+
+
+def test_a_missing_writer_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(MeshError, match=r"meshio needs h5py to write \.xdmf files; install it"):
+        fem.write_mesh(tmp_path / "m.xdmf", fem.rectangle_mesh((1, 1)))
 
 
 def test_a_file_on_which_the_reader_fails_is_named(tmp_path) -> None:

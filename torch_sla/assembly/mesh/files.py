@@ -7,6 +7,7 @@ import difflib
 import io
 import string
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
@@ -38,8 +39,11 @@ if TYPE_CHECKING:
 __all__ = ["column", "in_space", "mesh_index", "read_mesh", "write_mesh"]
 
 Ints = npt.NDArray[np.int64]
-_IN_XML = {'"': "&quot;", "\n": "&#10;", "\t": "&#9;"}
-_IN_VTK = string.punctuation.translate({ord(sign): None for sign in '%"'})
+# meshio writes names as they are. In the legacy format of VTK a space ends one; VTK writes ``%20`` and turns it back.
+_SPELLED: dict[str, Callable[[str], str]] = {
+    ".vtu": partial(escape, entities={'"': "&quot;", "\n": "&#10;", "\t": "&#9;"}),
+    ".vtk": partial(quote, safe=string.punctuation.translate({ord(sign): None for sign in '%"'})),
+}
 # Formats of several files, which name each other.
 _SEVERAL = (".ele", ".node", ".xdmf", ".xmf", ".xml")
 
@@ -195,15 +199,19 @@ def _meshio_read(path: Path) -> meshio.Mesh:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             return read_by_meshio(path)
     except ImportError as error:
-        raise MeshError(
-            f"path: meshio needs {error.name} to read {path.suffix} files; install it (pip install {error.name})"
-        ) from error
+        raise _lacking(error, path, "read") from error
     except (
         Exception,
         SystemExit,
     ) as error:  # its readers fail on a bad file in whatever way they come to
         detail = said.getvalue().strip() or str(error) or type(error).__name__
         raise MeshError(f"path: meshio cannot read {path}: {detail}") from error
+
+
+def _lacking(error: ImportError, path: Path, verb: str) -> MeshError:
+    return MeshError(
+        f"path: meshio needs {error.name} to {verb} {path.suffix} files; install it (pip install {error.name})"
+    )
 
 
 def _types(raw: meshio.Mesh) -> list[str]:
@@ -351,9 +359,7 @@ def write_mesh(
         write_archive(path, mesh if points is None else replace(mesh, points=points))
         return
     xs = (mesh.points if points is None else points).detach().cpu().numpy()
-    # meshio writes names as they are.
-    spelled: dict[str, Callable[[str], str]] = {".vtu": _in_xml, ".vtk": _in_vtk}
-    said_as = spelled.get(path.suffix, str)
+    said_as = _SPELLED.get(path.suffix, str)
     points_of, cells_of = point_data or {}, cell_data or {}
     raw = meshio.Mesh(
         in_space(xs),
@@ -366,18 +372,11 @@ def write_mesh(
         alone = contextlib.nullcontext(path) if path.suffix in _SEVERAL else whole(path)
         with alone as file, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             meshio.write(file, raw)
+    except ImportError as error:
+        raise _lacking(error, path, "write") from error
     except (meshio.WriteError, meshio.ReadError, SystemExit, KeyError) as error:
         detail = said.getvalue().strip() or str(error)
         raise MeshError(f"path: meshio cannot write {path}: {detail}") from error
-
-
-def _in_xml(name: str) -> str:
-    return escape(name, _IN_XML)
-
-
-def _in_vtk(name: str) -> str:
-    """Write a name as VTK does in its legacy format, where a space ends it: ``%20``; its readers turn that back."""
-    return quote(name, safe=_IN_VTK)
 
 
 def in_space(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

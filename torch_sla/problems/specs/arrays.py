@@ -184,8 +184,11 @@ def _image(path: Path) -> npt.NDArray[Any]:
     """Read an image as grey ``[nx, ny]`` between 0 and 1, y upwards."""
     try:
         from matplotlib import image
-    except ImportError:
-        raise fault("reading an image needs matplotlib: pip install matplotlib") from None
+    except Exception as error:  # noqa: BLE001  (built for another NumPy, it fails in ways of its own)
+        raise fault(
+            f"reading an image needs matplotlib, which cannot be loaded ({type(error).__name__}: {error}): "
+            "pip install matplotlib, for the NumPy that is there"
+        ) from None
     try:
         pixels = np.asarray(image.imread(path), dtype=np.float64)
     except (OSError, ValueError, SyntaxError) as error:
