@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +12,16 @@ import torch
 from torch_sla import (
     Dirichlet,
     ElasticityProblem,
+    Integral,
+    MeshFile,
     Neumann,
+    Parameter,
     PoissonProblem,
     RectangleMesh,
     TransientProblem,
+    distribute,
 )
+from torch_sla.assembly import rectangle_mesh, write_mesh
 from torch_sla.errors import SpecError
 
 if TYPE_CHECKING:
@@ -95,3 +101,29 @@ def test_a_list_of_a_file_and_a_number_is_a_vector(tmp_path) -> None:
     torch.testing.assert_close(elastic(body_force=[law, 2.0]).solve().u, together)
     with pytest.raises(SpecError, match="body_force: the entries of a list need one shape"):
         elastic(body_force=[law, 2.0, [1.0, 2.0]])
+
+
+def test_what_acts_on_some_cells_is_nothing_of_its_own_shape_elsewhere(tmp_path) -> None:
+    """Files and names do not show where they stand that they are vectors."""
+    mesh = rectangle_mesh((4, 2))
+    there = mesh.points[mesh.cells].mean(1)[:, 0] < 0.3
+    tags = {"near": torch.nonzero(there)[:, 0]}
+    write_mesh(tmp_path / "m.npz", dataclasses.replace(mesh, cell_tags=tags))
+    f = np.random.default_rng(0).random((mesh.n_cells, 2))
+    np.save(tmp_path / "every.npy", np.where(there[:, None], f, 0.0))
+    own = MeshFile(str(tmp_path / "m.npz"))
+    outputs = [Integral("square", "dot(u, u)")]
+    g = Parameter("g", on="cells", shape=[2])
+
+    def body(force: Any, **more: Any) -> ElasticityProblem:
+        return elastic(mesh=own, body_force=force, outputs=outputs, **more)
+
+    expected = body({"file": str(tmp_path / "every.npy"), "on": "cells"}).solve()["square"]
+    law = kept(tmp_path, f, "cells")
+    for force in ({"value": law, "on": "near"}, {"near": law, "*": 0}):
+        torch.testing.assert_close(body(force).solve()["square"], expected)
+    for force in ({"value": "g", "on": "near"}, {"value": g, "on": "near"}):
+        named = body(force, parameters=[g])
+        torch.testing.assert_close(named.solve(g=f)["square"], expected)
+        # Where a process has no cell of the tag, nothing of what acts there is at hand.
+        torch.testing.assert_close(distribute(named, 3).solve(g=f)["square"], expected)

@@ -102,6 +102,10 @@ class ActingLaws(Once):
         """
         check_rank(rank, self._ranks_of_laws.get(path, (rank,)), path, shape)
 
+    def needed_shape(self, path: str) -> tuple[int, ...]:
+        """Return the shape that values of the law at a path have, the smallest where it may have several."""
+        return (self.mesh.dim,) * min(self._ranks_of_laws.get(path, (0,)))
+
     def acting_laws(self) -> Iterator[tuple[DataPath, Any]]:
         """Yield paths and values of the laws that count: nothing overridden, of a map what some cell uses."""
         acting = frozenset(self.acting_entries()) if self.acting is None else self.acting

@@ -19,7 +19,7 @@ from torch_sla.problems.lowering.parameters import Given, bound, law_tensors
 from torch_sla.problems.lowering.sites import BasisSites, Fields, RestrictedSites, Sites
 from torch_sla.problems.lowering.slopes import Watch
 from torch_sla.problems.specs.laws import sees_solution
-from torch_sla.problems.specs.value import ArrayFile, Grid, Parameter, Table
+from torch_sla.problems.specs.value import ArrayFile, Grid, Parameter, Table, is_nothing
 from torch_sla.problems.specs.written import Formula, FrozenMap
 
 if TYPE_CHECKING:
@@ -326,28 +326,29 @@ class Scene:
         return Ranked(one)
 
     def _by_tag(self, value: FrozenMap, sites: Sites, path: str) -> Ranked:
-        parts, places = [], []
-        taken = self.model.tag_places(tuple(value), sites, path)
-        for (tag, item), chosen in zip(value.items(), taken, strict=True):
-            if not len(chosen):
-                continue
-            part = self._evaluate(item, RestrictedSites(sites, chosen), f"{path}.{tag}")
-            parts.append((part, len(chosen)))
-            places.append(chosen)
-        rank = parts[0][0].rank
-        if any(part.rank != rank or _shape(part) != _shape(parts[0][0]) for part, _ in parts):
+        taken = dict(zip(value, self.model.tag_places(tuple(value), sites, path), strict=True))
+        acting = [tag for tag, chosen in taken.items() if len(chosen)]
+        known = {
+            tag: self._evaluate(value[tag], RestrictedSites(sites, taken[tag]), f"{path}.{tag}")
+            for tag in acting
+            if not is_nothing(value[tag])
+        }
+        shapes = [_shape(part) for part in known.values()] or [self.model.needed_shape(path)]
+        shape, rank = shapes[0], len(shapes[0])
+        if any(other != shape for other in shapes):
             raise SpecError(
-                "the entries of a map need one shape: a number, or a vector or matrix of one size, for each tag",
+                "the entries of a map need one shape: 0, or a number, a vector or a matrix of one size, for each tag",
                 path=path,
             )
-        tensors = [_with_sites(part) for part, _ in parts]
+        zero = Ranked(torch.zeros(shape, dtype=self.model.dtype, device=self.model.device), rank)
+        tensors = [_with_sites(known.get(tag, zero)) for tag in acting]
         batch = np.broadcast_shapes(*(t.shape[: t.ndim - rank - 2] for t in tensors))
         q = max(t.shape[t.ndim - rank - 1] for t in tensors)
         full = [
-            t.expand(*batch, count, q, *t.shape[t.ndim - rank :])
-            for t, (_, count) in zip(tensors, parts, strict=True)
+            t.expand(*batch, len(taken[tag]), q, *t.shape[t.ndim - rank :])
+            for t, tag in zip(tensors, acting, strict=True)
         ]
-        order = torch.cat(places).argsort()
+        order = torch.cat([taken[tag] for tag in acting]).argsort()
         return Ranked(torch.cat(full, len(batch)).index_select(len(batch), order), rank)
 
     def _from_file(self, value: ArrayFile, sites: Sites, path: str) -> Ranked:

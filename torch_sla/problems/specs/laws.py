@@ -14,6 +14,7 @@ from torch_sla.problems.specs.value import (
     Parameter,
     Place,
     Table,
+    is_nothing,
     leaves,
     names_of,
 )
@@ -240,9 +241,10 @@ def _check(
     forbidden: Mapping[str, str],
 ) -> None:
     if isinstance(value, FrozenMap):
-        for tag, item in value.items():
+        telling = {tag: item for tag, item in value.items() if not is_nothing(item)} or value
+        for tag, item in telling.items():
             _check(law, item, (*path, tag), parameters, ranks, forbidden)
-        found = {tag: _rank(item, (*path, tag), ranks, forbidden) for tag, item in value.items()}
+        found = {tag: _rank(item, (*path, tag), ranks, forbidden) for tag, item in telling.items()}
         known = {rank: tag for tag, rank in found.items() if rank is not None}
         if len(known) > 1:
             (first, a), (second, b) = list(known.items())[:2]

@@ -45,6 +45,7 @@ __all__ = [
     "Table",
     "Value",
     "check_of_places",
+    "is_nothing",
     "leaves",
     "names_of",
 ]
@@ -303,20 +304,14 @@ def _somewhere(value: Any) -> Any:
             isinstance(tag, str | int) and not isinstance(tag, bool) for tag in on
         ):
             raise fault(f"on: names one cell tag or a list of them; received {value['on']!r}")
-        rest = {} if "*" in on else {"*": _nothing(value["value"])}
+        rest = {} if "*" in on else {"*": 0.0}
         return {**{str(tag): value["value"] for tag in on}, **rest}
     return value
 
 
-def _nothing(value: Any) -> Any:
-    """Return zero in the shape of a value, as far as what is written tells it."""
-    if isinstance(value, list | tuple):
-        return [_nothing(item) for item in value]
-    shape = value.get("shape") if isinstance(value, Mapping) else getattr(value, "shape", ())
-    zero: Any = 0.0
-    for n in reversed(shape if isinstance(shape, list | tuple) else ()):
-        zero = [zero] * n if isinstance(n, int) else zero
-    return zero
+def is_nothing(value: Any) -> bool:
+    """Whether a value of a map over cell tags is the number 0, which has the shape of the others there."""
+    return isinstance(value, int | float) and value == 0
 
 
 class _TagMap:
