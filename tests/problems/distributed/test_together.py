@@ -7,6 +7,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from torch_sla import (
+    LBFGS,
+    DesignProblem,
+    Dirichlet,
+    Integral,
+    Parameter,
+    PoissonProblem,
+    RectangleMesh,
+    SweepProblem,
+    TransientProblem,
+    Variable,
+    distribute,
+)
 from torch_sla.linalg.distributed.communicator import InProcess
 from torch_sla.linalg.distributed.processes import Processes
 from torch_sla.problems.distributed.together import handed_out, told
@@ -50,6 +63,49 @@ def test_what_the_first_process_cannot_make_or_send_ends_all(ranks: Ranks) -> No
         for said in found[4:]:
             assert "pickle" in said
             assert said.startswith("RankError") == (rank > 0)
+
+
+def stopping(group: Any, kind: str) -> tuple[str, float]:
+    """Solve with a callback that raises, catch that, and solve again."""
+    heat = PoissonProblem(
+        mesh=RectangleMesh(cells=(3, 3)),
+        diffusivity=Parameter("k", default=1.0),
+        source=1.0,
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Integral("i", "u")],
+    )
+    problem: Any = {
+        "march": lambda: TransientProblem(of=heat, end=1.0, steps=3),
+        "sweep": lambda: SweepProblem(of=heat, cases={"k": [1.0, 2.0, 3.0]}),
+        "design": lambda: DesignProblem(
+            of=heat,
+            variables=[Variable("k", bounds=(0.5, 2.0))],
+            objective="i",
+            optimizer=LBFGS(max_iterations=3),
+        ),
+    }[kind]()
+    shared = distribute(problem, group=group)
+
+    def stop(progress: Any) -> None:
+        if progress.done >= 1:
+            raise OSError("enough")
+
+    comm = Processes(group)
+    # The others need not be given any.
+    try:
+        shared.solve(progress=stop if comm.rank == 0 else None)
+        said = "nothing"
+    except Exception as error:  # noqa: BLE001  whatever it is, all must be told
+        said = f"{type(error).__name__}: {error}"
+    return said, float(comm.reduce(torch.ones(1)))
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("kind", ["march", "sweep", "design"])
+def test_a_callback_that_raises_ends_the_work_of_all(ranks: Ranks, kind: str) -> None:
+    first, *others = ranks.run(2, stopping, kind)
+    assert first == ("OSError: enough", 2.0)
+    assert others == [("RankError: process 0 cannot do its part: enough", 2.0)]
 
 
 def test_one_process_has_what_it_makes() -> None:

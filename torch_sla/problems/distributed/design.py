@@ -13,7 +13,7 @@ from torch_sla.errors import SpecError
 from torch_sla.problems.analyses.design.model import Design
 from torch_sla.problems.design.optimizers.scipy import PRODUCTS
 from torch_sla.problems.distributed.problem import DistributedProblem, shared_problem
-from torch_sla.problems.distributed.together import told
+from torch_sla.problems.distributed.together import told, watched
 from torch_sla.problems.folder import opened
 from torch_sla.problems.specs.given import joined
 from torch_sla.problems.specs.variable import Effort
@@ -55,7 +55,7 @@ class DistributedDesign:
     """
 
     def __init__(self, spec: DesignProblem, comm: Communicator, device: torch.device) -> None:
-        self.spec, self.comm = _checked(spec), comm
+        self.spec, self.comm, self._device = _checked(spec), comm, device
         self._lowered = _SharedDesign(spec, comm, device)
 
     def solve(
@@ -75,7 +75,7 @@ class DistributedDesign:
                 joined(values, named),
                 folder=folder,
                 resume=resume,
-                progress=progress if self.comm.rank == 0 else None,
+                progress=watched(self.comm, self._device, progress),
                 pictures=pictures,
             )
 

@@ -21,6 +21,7 @@ from torch_sla.problems.distributed.outputs import TakenInParts
 from torch_sla.problems.distributed.refusals import refusal
 from torch_sla.problems.distributed.scene import start_here
 from torch_sla.problems.distributed.solution import DistributedSolution, SolutionInParts
+from torch_sla.problems.distributed.together import watched
 from torch_sla.problems.lowering.mesh import build_mesh
 from torch_sla.problems.lowering.part import PartOfMesh
 from torch_sla.problems.specs.faults import located
@@ -242,6 +243,8 @@ class DistributedProblem:
         folder, resume
             As for `Problem.solve`; every process keeps its part in the folder, which all must see, and any number of
             processes goes on.
+        progress
+            That of the first process is called, there. What it raises ends the work on all of them.
 
         Returns
         -------
@@ -260,13 +263,13 @@ class DistributedProblem:
                 f"a {self.spec.type} problem is solved in one go, or case after case, so there is nothing to go on "
                 "with: on several processes folder and resume are of transient and design problems"
             )
-        told = progress if self.comm.rank == 0 else None
         # What they are may differ: parts of a start, names of a folder on several machines.
         said = presence(start=start, folder=folder, resume=resume)
         self.comm.agree({**said, "throw": throw})
         with self._located():
             places, first = state("points", points), state("start", start)
-            asked = Asked(places, first, info, throw, told, folder, resume)
+            heard = watched(self.comm, self.device, progress)
+            asked = Asked(places, first, info, throw, heard, folder, resume)
             before = time.monotonic()
             found = self.found(joined(values, named), asked)
             logger.info("solved %s in parts in %.3g s", self.spec.type, time.monotonic() - before)

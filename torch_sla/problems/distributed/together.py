@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from torch_sla.linalg.distributed.everywhere import everywhere
+from torch_sla.linalg.distributed.everywhere import agreed, everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.linalg.distributed.communicator import Communicator
+    from torch_sla.problems.progress import Progress, ProgressCallback
 
-__all__ = ["anchored", "handed_out", "told"]
+__all__ = ["anchored", "handed_out", "told", "watched"]
 
 Answer = TypeVar("Answer")
 
@@ -72,6 +73,23 @@ def handed_out(comm: Communicator, device: torch.device, make: Callable[[int], A
         del made, data
     found: Answer = mine[0]
     return found
+
+
+def watched(
+    comm: Communicator, device: torch.device, progress: ProgressCallback | None
+) -> ProgressCallback | None:
+    """Return whom to tell on this process how far work has come: the callback of the first; what it raises ends all.
+
+    All processes call it together, and then what it returns.
+    """
+    there = torch.tensor([float(progress is not None and comm.rank == 0)], device=device)
+    if not bool(comm.reduce(there, "max")):
+        return None
+
+    def tell(at: Progress) -> None:
+        agreed(comm, device, lambda: progress(at) if progress and comm.rank == 0 else None)
+
+    return tell
 
 
 def _from_first(
