@@ -405,3 +405,15 @@ def test_complex_files_keep_their_imaginary_part_where_fields_are_complex(tmp_pa
     np.save(tmp_path / "f.npy", source)
     found = HelmholtzProblem(**base, source={"file": str(tmp_path / "f.npy")}).solve().u
     torch.testing.assert_close(found, HelmholtzProblem(**base, source="1 + 2j").solve().u)
+
+
+@pytest.mark.parametrize(("on", "shape"), [("cells", (3, 32)), ("constant", (3,))])
+def test_a_default_from_a_file_is_no_batch(on: str, shape: tuple[int, ...], tmp_path) -> None:
+    k = 1.0 + np.arange(np.prod(shape)).reshape(shape)
+    np.save(tmp_path / "k.npy", k)
+    declared = declare(diffusivity=Parameter("k", on=on, default={"file": str(tmp_path / "k.npy")}))
+    with pytest.raises(
+        ArgumentError, match=r"'k' has shape \(3.*the default, and a batch is given"
+    ):
+        declared.solve()
+    assert declared.solve(k=torch.as_tensor(k)).u.shape[0] == 3

@@ -206,7 +206,8 @@ def resolve(
             continue
         tensor = _tensor(name, value, parameter, sites, dtype, allow_complex)
         wide = dtype.to_complex() if tensor.is_complex() else dtype
-        fitted = _fitted(name, tensor, parameter, counts)
+        batched = name in values or parameter.time is not None
+        fitted = _fitted(name, tensor, parameter, counts, batched=batched)
         require_room(repr(name), fitted.shape, wide)
         given[name] = fitted.to(device=device, dtype=wide)
         refuse_broken(given[name], repr(name))
@@ -279,7 +280,7 @@ def whole_value(
         For another shape, type or dtype.
     """
     tensor = _tensor(name, value, parameter, lambda _: torch.zeros(0), dtype, allow_complex)
-    return _fitted(name, tensor, parameter, counts)
+    return _fitted(name, tensor, parameter, counts, batched=True)
 
 
 def refuse_unused(name: str, value: Any) -> None:
@@ -377,15 +378,21 @@ def _evaluated(name: str, formula: Formula, x: Tensor) -> Tensor:
     return formula.expression.evaluate(coordinates(x)).tensor.expand(x.shape[:1])
 
 
-def _fitted(name: str, tensor: Tensor, parameter: Parameter, counts: Mapping[str, int]) -> Tensor:
+def _fitted(
+    name: str, tensor: Tensor, parameter: Parameter, counts: Mapping[str, int], *, batched: bool
+) -> Tensor:
     """Check the trailing dimensions; one number stands for the same number everywhere."""
     wanted = (*([] if parameter.on == "constant" else [counts[parameter.on]]), *parameter.shape)
     if tensor.ndim == 0 and wanted:
         return tensor.expand(wanted)
     if tensor.shape == parameter.shape and wanted and parameter.shape:
         return tensor.expand(wanted)
-    if tuple(tensor.shape[tensor.ndim - len(wanted) :]) != wanted or tensor.ndim < len(wanted):
-        text = ", ".join(["*batch", *(str(n) for n in wanted)])
+    over = tensor.ndim - len(wanted)
+    if over < 0 or tuple(tensor.shape[over:]) != wanted or (over and not batched):
+        text = ", ".join([*(["*batch"] if batched else []), *(str(n) for n in wanted)])
         where = "" if parameter.on == "constant" else f" (it lives on {parameter.on})"
-        raise ArgumentError(f"{name!r} has shape {tuple(tensor.shape)}; expected [{text}]{where}")
+        said = "" if batched else "; it is the default, and a batch is given to solve(...)"
+        raise ArgumentError(
+            f"{name!r} has shape {tuple(tensor.shape)}; expected [{text}]{where}{said}"
+        )
     return tensor
