@@ -417,3 +417,16 @@ def test_a_default_from_a_file_is_no_batch(on: str, shape: tuple[int, ...], tmp_
     ):
         declared.solve()
     assert declared.solve(k=torch.as_tensor(k)).u.shape[0] == 3
+
+
+def test_a_file_is_read_once_for_laws_and_defaults(tmp_path) -> None:
+    """What a compiled problem identifies itself by is what it computes with, whatever is written meanwhile."""
+    file = {"file": str(tmp_path / "k.npy")}
+    np.save(tmp_path / "k.npy", np.full(32, 2.0))
+    declared = declare(
+        diffusivity=Parameter("k", on="cells", default=file), source={**file, "on": "cells"}
+    )
+    before = declared.solve().u
+    np.save(tmp_path / "k.npy", np.full(32, 5.0))
+    assert torch.equal(declared.solve().u, before)
+    torch.testing.assert_close(declare(source=2.0).solve().u, before)

@@ -15,6 +15,7 @@ from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.problems.lowering.parameters import check_names, refuse_unused, whole_value
 from torch_sla.problems.lowering.states import check_batch, given_start
 from torch_sla.problems.specs.python import PythonFunction
+from torch_sla.problems.specs.value import ArrayFile
 from torch_sla.problems.specs.written import Formula
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ class SharedScene:
 
     def _checked(self, name: str, value: Any) -> Tensor:
         whole, parameter = self._whole, self.declared[name]
+        if isinstance(value, ArrayFile):
+            value = whole.file_array(value, name).cpu()
         tensor = whole_value(
             *(name, value, parameter, whole.whole_counts, whole.dtype),
             allow_complex=whole.spec.is_complex,

@@ -19,9 +19,9 @@ from torch_sla.problems.lowering.device import solver_device
 from torch_sla.problems.lowering.parameters import Given, check_names, resolve
 from torch_sla.problems.lowering.states import check_batch, given_start
 from torch_sla.problems.specs.algebra import Entries, MatrixFile
-from torch_sla.problems.specs.arrays import Array
+from torch_sla.problems.specs.arrays import Array, numbers
 from torch_sla.problems.specs.outputs import Component
-from torch_sla.problems.specs.value import Parameter
+from torch_sla.problems.specs.value import ArrayFile, Parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,6 +52,7 @@ class Algebra(ABC):
         )
         self.compiled = SimpleNamespace(key=self._key())
         self._files: dict[str, SparseTensor] = {}
+        self._arrays: dict[tuple[str, str | None], Tensor] = {}
 
     def _matrices(self) -> dict[str, Any]:
         """Return the matrices of the declaration by their place in it."""
@@ -102,6 +103,7 @@ class Algebra(ABC):
             reaching=others,
             counts={},
             sites=self.nowhere,
+            files=self._array,
             dtype=self.dtype,
             device=self.device,
         )
@@ -173,6 +175,12 @@ class Algebra(ABC):
                 raise SpecError(f"cannot be read as a matrix: {error}", path=path) from None
             self._files[value.file] = self._real(A, f"{path}: the matrix")
         return self._files[value.file]
+
+    def _array(self, value: ArrayFile, name: str) -> Tensor:
+        key = (value.file, value.key)
+        if key not in self._arrays:
+            self._arrays[key] = torch.as_tensor(numbers(*key, name), dtype=self.dtype)
+        return self._arrays[key]
 
     def _real(self, value: _Numbers, what: str) -> _Numbers:
         """Bring numbers to the dtype and device of the problem, and refuse to drop imaginary parts."""

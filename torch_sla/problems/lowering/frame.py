@@ -267,7 +267,7 @@ class Frame(ActingLaws):
         return self.once(("facets", on), lambda: select_facets(self.mesh, on, path))
 
     def file_array(self, value: ArrayFile | Grid, path: str) -> Tensor:
-        """Return the numbers of a file, which a law at a path names."""
+        """Return the numbers of a file, which a law at a path or a default names; it is read once."""
         key = (value.file, value.key)
         if key not in self._arrays:
             array = numbers(value.file, value.key, path, allow_complex=self.spec.is_complex)
@@ -309,6 +309,7 @@ class Frame(ActingLaws):
             reaching=needed | self.reaching_mass if mass else needed,
             counts=self.counts,
             sites=lambda name: self.sites(name, geometry, declared),
+            files=self.file_array,
             dtype=self.dtype,
             device=self.device,
             allow_complex=self.spec.is_complex,
@@ -344,6 +345,7 @@ class Frame(ActingLaws):
                 reaching=chosen,
                 counts=self.counts,
                 sites=lambda name: self.sites(name, None, declared),
+                files=self.file_array,
                 dtype=self.dtype,
                 device=self.device,
             )

@@ -17,7 +17,6 @@ from torch_sla.linalg.checks import require
 from torch_sla.linalg.factor_cache import memory_share
 from torch_sla.linalg.kernels.detection import all_finite
 from torch_sla.problems.expression import nearest
-from torch_sla.problems.specs.arrays import numbers
 from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.value import ArrayFile, Parameter, check_of_places
 from torch_sla.problems.specs.written import Formula
@@ -156,6 +155,7 @@ def resolve(
     reaching: Collection[str],
     counts: Mapping[str, int],
     sites: Callable[[str], Tensor],
+    files: Callable[[ArrayFile, str], Tensor],
     dtype: torch.dtype,
     device: torch.device,
     allow_complex: bool = False,
@@ -172,8 +172,8 @@ def resolve(
         Names that some law or output uses.
     counts
         Number of sites of each kind of home.
-    sites
-        Coordinates of a parameter's sites, for modules and formulas.
+    sites, files
+        Coordinates of a parameter's sites, for modules and formulas; numbers of a default's file, by name.
     dtype, device
         Where work happens.
     allow_complex
@@ -204,6 +204,8 @@ def resolve(
                 else _widened(value, dtype, device)
             )
             continue
+        if isinstance(value, ArrayFile):
+            value = files(value, name)
         tensor = _tensor(name, value, parameter, sites, dtype, allow_complex)
         wide = dtype.to_complex() if tensor.is_complex() else dtype
         batched = name in values or parameter.time is not None
@@ -320,9 +322,6 @@ def _tensor(
         return _called(name, value, parameter, sites)
     if isinstance(value, Formula):
         return _evaluated(name, value, sites(name))
-    if isinstance(value, ArrayFile):
-        array = torch.as_tensor(numbers(value.file, value.key, name, allow_complex=allow_complex))
-        return array if array.is_complex() else array.to(dtype)
     if isinstance(value, bool):
         raise DTypeError(f"{name!r} is a truth value; a number or a tensor is needed")
     if isinstance(value, int | float | complex | tuple | list | np.ndarray | np.generic):
