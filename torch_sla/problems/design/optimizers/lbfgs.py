@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch_sla.problems.design.optimizers.replay import Client, Replayed
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from torch_sla.problems.design.optimizers.oracle import Oracle
 
 __all__ = ["LBFGS"]
+
+_ROUNDING = 1e-13  # of values of an objective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +51,24 @@ class LBFGS(Replayed):
         """Run SciPy's routine with its own tolerances off: the loop judges each iterate."""
         from scipy.optimize import Bounds, minimize
 
+        values: list[float] = []  # of the last iterate, and of what was tried since
+
+        def evaluate(x: Any) -> tuple[float, Any]:
+            at = client.at(x)
+            values.append(at.value)
+            return at.value, at.gradient.numpy()
+
+        def iterate(x: Any) -> None:
+            client.iterate(x)
+            del values[:-1]
+
         found = minimize(
-            lambda x: ((at := client.at(x)).value, at.gradient.numpy()),
+            evaluate,
             client.start.numpy(),
             jac=True,
             method="L-BFGS-B",
             bounds=Bounds(lower.numpy(), upper.numpy()),
-            callback=client.iterate,
+            callback=iterate,
             options={
                 "maxcor": self.memory,
                 "maxls": self.line_search,
@@ -65,4 +78,7 @@ class LBFGS(Replayed):
                 "maxfun": 2**31 - 1,
             },
         )
+        # Where the line search fails, its first trial is a whole step of the quadratic model.
+        if len(values) > 1 and abs(values[1] - values[0]) <= _ROUNDING * abs(values[0]):
+            return "a whole step changes the objective by rounding only", True
         return str(found.message), bool(found.success)
