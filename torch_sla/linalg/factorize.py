@@ -21,7 +21,7 @@ from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.plan import SolvePlan, make_plan
 from torch_sla.linalg.solve import _arrange
 from torch_sla.linalg.sparse.members import require_members
-from torch_sla.linalg.sparse.structure import asymmetry
+from torch_sla.linalg.sparse.mirrors import asymmetry
 from torch_sla.linalg.sparse.transforms import (
     outside_compiler,
     outside_transforms,
@@ -115,7 +115,7 @@ class Factorization:
             raise SolveError(
                 Result.BREAKDOWN,
                 f"{self.plan.method} needs a {kind} matrix; this one is declared to be, and entries differ from their "
-                f"mirror images by {apart:.1e} of their size: leave the declaration out, or use `lu`",
+                f"mirror images by {apart:.1e} of their rows: leave the declaration out, or use `lu`",
             )
 
     @outside_transforms

@@ -22,7 +22,7 @@ def is_symmetric(A: SparseTensor, rtol: float | None = None) -> bool:
     ----------
     rtol
         Allowed difference of two entries, relative to the largest entry; by default rounding of the
-        two and of their diagonal entries.
+        two and of their diagonal entries, as far as it is none of the smaller of the two rows.
     """
     if rtol is None:
         return bool(A.detected_structure().symmetric)

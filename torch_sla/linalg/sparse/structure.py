@@ -15,6 +15,7 @@ from torch_sla.linalg.kernels.components import component_labels
 from torch_sla.linalg.kernels.detection import StructureCounts, counted_structure
 from torch_sla.linalg.kernels.sparse import fingerprint, spmm
 from torch_sla.linalg.kernels.structure import descends, matrix_flags
+from torch_sla.linalg.sparse.mirrors import ROUNDINGS, holds, steep
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["Structure", "asymmetry", "detect"]
+__all__ = ["Structure", "detect"]
 
 # Entries that `detect` looks at together: as many as stay in a cache, and as keep a device busy.
 _AT_ONCE, _AT_ONCE_ON_DEVICE = 1 << 17, 1 << 24
@@ -153,10 +154,12 @@ def detect(pattern: Pattern, values: Tensor, counted: Sequence[float] | None = N
     """Find symmetry and, where it is cheap to prove, positive definiteness.
 
     Two entries count as equal when they differ by rounding: at most ``8 eps`` of the larger of
-    themselves and of the two diagonal entries. Definiteness is proved by diagonal dominance (strict
-    in at least one row of every connected component, Varga, Matrix Iterative Analysis, 2nd ed.,
-    section 1.4) and disproved by a diagonal entry that is not positive, or by a smooth vector with
-    ``xᵀ A x < 0``, as waves have; otherwise it stays unknown.
+    themselves and of the two diagonal entries, and, where that is more than rounding of the smaller
+    row, at most ``eps**0.6`` of the geometric mean of both rows (see `mirrors.asymmetry`).
+    Definiteness is proved by diagonal dominance (strict in at least one row of every connected
+    component, Varga, Matrix Iterative Analysis, 2nd ed., section 1.4) and disproved by a diagonal
+    entry that is not positive, or by a smooth vector with ``xᵀ A x < 0``, as waves have; otherwise it
+    stays unknown.
 
     Parameters
     ----------
@@ -168,10 +171,22 @@ def detect(pattern: Pattern, values: Tensor, counted: Sequence[float] | None = N
     counted
         Numbers of `counted_structure`, where they have been read.
     """
-    found = _detect(pattern, values, counted)
+    found = _without_meant(pattern, values, _detect(pattern, values, counted))
     if found.hermitian and found.positive_definite is None and values.ndim == 1:
         return found.updated(positive_definite=False) if _descends(pattern, values) else found
     return found
+
+
+def _without_meant(pattern: Pattern, values: Tensor, found: Structure) -> Structure:
+    """Take back a symmetry for which differences were taken for rounding that matter to the smaller of two rows."""
+    if not (found.symmetric or found.hermitian) or not steep(pattern, values):
+        return found
+    symmetric = bool(found.symmetric) and holds(pattern, values, hermitian=False)
+    hermitian = symmetric
+    if values.is_complex():
+        hermitian = bool(found.hermitian) and holds(pattern, values, hermitian=True)
+    definite = found.positive_definite if hermitian else False
+    return found.updated(symmetric=symmetric, hermitian=hermitian, positive_definite=definite)
 
 
 def _descends(pattern: Pattern, values: Tensor) -> bool:
@@ -247,7 +262,7 @@ def _at_once(pattern: Pattern, values: Tensor) -> Structure:
     row, col = pattern.csr_row.long(), pattern.ccol.long()
     size = diagonal.abs()
     scale = _sizes_of_pairs(pattern, values, mirrored, size)
-    tolerance = 8 * torch.finfo(values.dtype).eps * scale
+    tolerance = ROUNDINGS * torch.finfo(values.dtype).eps * scale
     symmetric = hermitian = bool(((values - mirrored).abs() <= tolerance).all())
     if values.is_complex():
         hermitian = bool(((values - mirrored.conj()).abs() <= tolerance).all())
@@ -272,27 +287,6 @@ def _sizes_of_pairs(pattern: Pattern, values: Tensor, mirrored: Tensor, size: Te
         torch.maximum(values.abs(), mirrored.abs()),
         torch.maximum(size[..., row], size[..., col]),
     )
-
-
-def asymmetry(pattern: Pattern, values: Tensor, *, hermitian: bool) -> float:
-    """Return how far entries are from their mirror images at most, as a share of what `detect` compares with.
-
-    Parameters
-    ----------
-    pattern, values
-        Square, and symmetric as a pattern; ``[*batch, nnz_csr]``.
-    hermitian
-        Whether mirror images are conjugated.
-    """
-    slots = pattern.diagonal_slots.long()
-    if not values.numel():
-        return 0.0
-    size = values[..., slots.clamp(min=0)].abs() * (slots >= 0)
-    mirrored = pattern.transpose_values(values)
-    mirrored = mirrored.conj() if hermitian else mirrored
-    scale = _sizes_of_pairs(pattern, values, mirrored, size)
-    tiny = torch.finfo(scale.dtype).tiny
-    return float(((values - mirrored).abs() / scale.clamp(min=tiny)).amax())
 
 
 def _in_one_pass(pattern: Pattern, values: Tensor) -> Structure | None:
