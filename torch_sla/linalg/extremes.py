@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.linalg.residual import largest_entries
+from torch_sla.linalg.scaling import powers_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,15 +100,11 @@ def shifted(x: Number, power: int) -> Number:
 def powers(b: Tensor) -> Tensor:
     """Powers of two ``[K]`` that bring extreme columns to about one.
 
-    Squares of such numbers over- or underflow, so that norms would be inf or 0. The absolute tolerance
-    has to be divided by the largest of them, which tightens it for the others.
+    The absolute tolerance has to be divided by the largest of them, which tightens it for the others.
 
     Examples
     --------
     >>> powers(torch.tensor([[1.0, 3e38, 0.0, 1e-30]])).tolist() == [1.0, 2.0**127, 1.0, 2.0**-100]
     True
     """
-    size, bound = torch.linalg.vector_norm(b, torch.inf, dim=0), _bound(b)
-    extreme = (size > bound) | ((size < 1 / bound) & (size > 0))
-    scales = torch.exp2(torch.log2(size.clamp(min=torch.finfo(size.dtype).tiny)).floor())
-    return torch.where(extreme, scales, 1.0)
+    return powers_of(torch.linalg.vector_norm(b, torch.inf, dim=0))

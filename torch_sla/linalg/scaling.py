@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["equilibrate", "is_uneven", "ratio_is_uneven", "scaled"]
+__all__ = ["equilibrate", "is_uneven", "powers_of", "ratio_is_uneven", "scaled"]
 
 # Rows or columns whose largest entries differ by less are left alone.
 _SPREAD = 1e4
@@ -94,3 +94,20 @@ def _largest(pattern: Pattern, size: Tensor) -> tuple[Tensor, Tensor]:
         largest = size.new_zeros(*size.shape[:-1], length)
         out.append(largest.scatter_reduce_(-1, index.long().expand(size.shape), size, "amax"))
     return out[0], out[1]
+
+
+def powers_of(size: Tensor) -> Tensor:
+    """Powers of two that bring extreme sizes to about one: squares of such numbers over- or underflow.
+
+    1 for others, for zero, and for what is not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> powers_of(torch.tensor([1.0, 3e38, 0.0, 1e-30])).tolist() == [1.0, 2.0**127, 1.0, 2.0**-100]
+    True
+    """
+    info = torch.finfo(size.dtype)
+    bound = info.max**0.25
+    extreme = ((size > bound) | ((size < 1 / bound) & (size > 0))) & torch.isfinite(size)
+    return torch.where(extreme, torch.exp2(torch.log2(size.clamp(min=info.tiny)).floor()), 1.0)

@@ -166,6 +166,13 @@ def test_vectors() -> None:
     assert float(v.min()) == float(x.min())
     assert float(D.zeros(2).norm().sum()) == 0
     assert D.vector(torch.full_like(x, torch.nan)).norm().isnan()
+    for size in (2.0**700, 2.0**-700):  # whose square is out of range
+        far = D.vector((size * x).requires_grad_())
+        torch.testing.assert_close(far.norm() / size, x.norm())
+        (g,) = torch.autograd.grad(far.norm(), far.local)
+        torch.testing.assert_close(g, far.local.detach() / far.norm().detach())
+        far_matrix = (A * size).partition(4)
+        torch.testing.assert_close(far_matrix.norm() / size, torch.linalg.norm(A.to_dense()))
     zero = D.vector(torch.zeros_like(x).requires_grad_())
     (g,) = torch.autograd.grad(zero.norm(), zero.local)
     assert not g.any()

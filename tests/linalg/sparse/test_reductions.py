@@ -162,3 +162,33 @@ def test_products_have_tangents_and_second_derivatives_at_zeros(
     torch.testing.assert_close(products(v.detach()), dense.prod(dim))
     assert gradcheck(products, (v,), check_forward_ad=True)
     assert gradgradcheck(products, (v,), check_fwd_over_rev=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex128])
+@pytest.mark.parametrize("power", [-1, 1])
+def test_a_norm_is_there_where_squares_of_entries_are_out_of_range(
+    dtype: torch.dtype, power: int
+) -> None:
+    size = 2.0 ** (power * (100 if dtype == torch.float32 else 700))
+    unit = sample(dtype, 2)
+    # A member of ordinary size beside one that is not.
+    ends = torch.tensor([[1.0], [size]], dtype=dtype.to_real())
+    for ord in ("fro", 1, float("inf")):
+        plain, large = unit.clone().requires_grad_(), (ends * unit).requires_grad_()
+        here, there = matrix(plain).norm(ord), matrix(large).norm(ord)
+        torch.testing.assert_close(there / ends[:, 0], here)
+        (g,) = torch.autograd.grad(here.sum(), plain, create_graph=True)
+        (h,) = torch.autograd.grad(there.sum(), large, create_graph=True)
+        torch.testing.assert_close(h, g)
+        if ord == "fro":
+            (g,) = torch.autograd.grad(g[:, 1].real.sum(), plain)
+            (h,) = torch.autograd.grad(h[:, 1].real.sum(), large)
+            torch.testing.assert_close(h * ends, g)
+
+
+def test_norms_of_what_is_nothing_or_not_finite() -> None:
+    values = torch.zeros(4, len(ROW), dtype=torch.float64)
+    values[1, 3], values[2, 3], values[3, 3] = float("inf"), float("nan"), 5e-324
+    found = matrix(values).norm()
+    assert found[[0, 1, 3]].tolist() == [0.0, float("inf"), 5e-324]
+    assert torch.isnan(found[2])

@@ -9,13 +9,15 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.adjoint.exchange import gathered, replicated, total
+from torch_sla.linalg.scaling import powers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch_sla.linalg.distributed.communicator import Communicator
     from torch_sla.linalg.distributed.layout import Layout
 
-__all__ = ["DVector", "root"]
+__all__ = ["DVector", "two_norm"]
 
 # Functions of each entry on its own: they mean the same on a part as on the whole.
 _POINTWISE = (
@@ -255,7 +257,7 @@ class DVector:
 
     def norm(self) -> Tensor:
         """Return the 2-norm (of each column); its gradient at zero is zero."""
-        return root(total(self.local.abs().square().sum(0), self.layout.comm))
+        return two_norm(self.local, self.layout.comm)
 
     def max(self) -> Tensor:
         """Return the largest entry (of each column), without a gradient."""
@@ -315,13 +317,24 @@ def _strides(shape: torch.Size) -> tuple[int, ...]:
     return (1,) if len(shape) == 1 else (shape[1], 1)
 
 
-def root(square: Tensor) -> Tensor:
-    """Return the square root, whose gradient at zero is zero.
+def two_norm(x: Tensor, comm: Communicator) -> Tensor:
+    """Return the 2-norm of each column over all processes, the same on each; its gradient at zero is zero.
 
-    Examples
-    --------
-    >>> root(torch.tensor([0.0, 4.0, torch.nan])).tolist()
-    [0.0, 2.0, nan]
+    Parameters
+    ----------
+    x
+        ``[n]`` or ``[n, K]``, what is held here.
+    comm
+        Of the processes that hold the rest.
     """
-    none = square == 0
-    return square.masked_fill(none, 1.0).sqrt().masked_fill(none, 0.0)
+    square = total(x.abs().square().sum(0), comm)
+    known, info = square.detach(), torch.finfo(square.dtype)
+    # All processes see the same sum, and go on alike.
+    if bool(((known >= info.tiny / info.eps) & (known <= info.max)).all()):
+        return square.sqrt()
+    size = x.detach().abs()
+    none = size.new_zeros(size.shape[1:])
+    scale = powers_of(comm.reduce(size.amax(0) if len(size) else none, "max"))
+    square = total((x / scale).abs().square().sum(0), comm)
+    zero = square == 0
+    return square.masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0) * scale

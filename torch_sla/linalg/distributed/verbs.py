@@ -19,7 +19,7 @@ from torch_sla.linalg.distributed.precond.base import PartPreconditioner, make, 
 from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.distributed.solve import PartSolver, SolveRequest, columns
 from torch_sla.linalg.distributed.space import PartSpace
-from torch_sla.linalg.distributed.vector import DVector, root
+from torch_sla.linalg.distributed.vector import DVector, two_norm
 from torch_sla.linalg.kernels.arguments import expect_start
 from torch_sla.linalg.methods.outcome import asked_rtol, default_rtol
 from torch_sla.linalg.sparse.tensor import SparseTensor
@@ -275,7 +275,7 @@ def norm(D: DSparseTensor, ord: Any = "fro") -> Tensor:
     """Return the Frobenius norm, or with ``1`` or ``inf`` the largest column or row sum; differentiable."""
     values = D.slot_values()
     if ord == "fro":
-        return root(total(values.abs().square().sum(), D.comm))
+        return two_norm(values, D.comm)
     if ord not in (1, float("inf"), "inf"):
         raise ArgumentError(f"`ord` must be 'fro', 1 or inf, got {ord!r}; svd gives the 2-norm")
     sizes = values.abs()

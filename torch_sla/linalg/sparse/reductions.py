@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError
+from torch_sla.linalg.scaling import powers_of
 from torch_sla.linalg.sparse.segments import SegmentMap
 
 if TYPE_CHECKING:
@@ -159,7 +160,10 @@ def norm(A: SparseTensor, ord: Literal["fro", 1, 2] | float | str = "fro") -> Te
     """
     pattern, values = A.flat_slots()
     if ord == "fro":
-        return torch.linalg.vector_norm(values, dim=-1)
+        if not pattern.nnz_csr:
+            return values.abs().sum(-1)
+        scale = powers_of(values.detach().abs().amax(-1, keepdim=True))
+        return torch.linalg.vector_norm(values / scale, dim=-1) * scale.squeeze(-1)
     if ord in (1, float("inf"), "inf"):
         target, lines = _lines(pattern, 0 if ord == 1 else 1)
         sums = SegmentMap(target, lines).sum(values.abs())
