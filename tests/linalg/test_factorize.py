@@ -239,3 +239,28 @@ def test_one_triangle_is_not_read_of_a_matrix_that_is_wrongly_declared(
     other = SparseTensor.from_dense(near).declare(positive_definite=True).cholesky()
     with pytest.raises(SolveError, match="mirror images by"):
         other.update(dense.flatten(-2))
+
+
+def test_what_is_no_tensor_is_named() -> None:
+    A = SparseTensor.diag(torch.tensor([2.0, 4.0]))
+    F = A.factorize()
+    for b in ([1.0, 2.0], torch.ones(2).numpy()):
+        for solve in (F.solve, F.solve_transposed, A.solve):
+            with pytest.raises(
+                ArgumentError, match=f"`b` must be a tensor, got {type(b).__name__}"
+            ):
+                solve(b)
+    with pytest.raises(ArgumentError, match="`values` must be a tensor or a matrix"):
+        F.update([1.0, 2.0])
+
+
+def test_half_precision_is_refused_with_what_to_convert_to() -> None:
+    A = SparseTensor.diag(torch.tensor([2.0, 4.0], dtype=torch.bfloat16))
+    for ask in (A.factorize, A.det, lambda: A.solve(torch.ones(2).bfloat16()), lambda: A.svd(k=1)):
+        with pytest.raises(DTypeError, match="float32 or float64"):
+            ask()
+    i = torch.arange(2)
+    with pytest.warns(UserWarning, match="ComplexHalf"):
+        values = torch.ones(2, dtype=torch.complex64).to(torch.complex32)
+    with pytest.raises(DTypeError, match=r"values\.to\(torch\.complex64\)"):
+        SparseTensor(values, i, i, (2, 2))

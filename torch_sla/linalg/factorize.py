@@ -15,7 +15,7 @@ from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.backends.base import ALL_DTYPES
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.direct_solver import DirectSolver
-from torch_sla.linalg.kernels.arguments import expect_dense
+from torch_sla.linalg.kernels.arguments import expect_dense, instead
 from torch_sla.linalg.methods.outcome import default_rtol
 from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.plan import SolvePlan, make_plan
@@ -84,7 +84,7 @@ class Factorization:
         refuse_vmap(A.values, "a factorisation")
         require_members(A)
         if A.dtype not in ALL_DTYPES:
-            raise DTypeError(f"nothing factorises {A.dtype}; convert to float32 or float64")
+            raise DTypeError(f"nothing factorises {A.dtype}; convert to {instead(A.dtype)}")
         known = A.known_structure()
         self.matrix = A = A.clone()  # changes in place do not reach a factor
         self._pattern, values = A.flat_slots()
@@ -172,13 +172,14 @@ class Factorization:
     @outside_compiler
     def solve_transposed(self, b: Tensor) -> Tensor:
         """Solve ``Aᵀ x = b`` on the same factor (no conjugation)."""
+        expect_dense(b, "b")
         return self._solve(b.conj(), adjoint=True).conj().resolve_conj()
 
     def _solve(self, b: Tensor, *, adjoint: bool) -> Tensor:
+        expect_dense(b, "b")
         if b.is_complex() and not self.dtype.is_complex:
             real, imag = (self._solve(part, adjoint=adjoint) for part in (b.real, b.imag))
             return torch.complex(real, imag)
-        expect_dense(b, "b")
         wide = torch.promote_types(self.dtype, b.dtype)
         if wide != self.dtype:
             raise DTypeError(
@@ -199,6 +200,10 @@ class Factorization:
         """
         A = self.matrix
         if not isinstance(values, Tensor):
+            if not hasattr(values, "pattern"):
+                raise ArgumentError(
+                    f"`values` must be a tensor or a matrix on the pattern, got {type(values).__name__}"
+                )
             if values.pattern.key != A.pattern.key:
                 raise ArgumentError("`values` has another pattern; factorise it anew")
             other = values

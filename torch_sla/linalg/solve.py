@@ -18,7 +18,7 @@ from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.backends.base import ALL_DTYPES, SolveOptions
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.extremes import unseen
-from torch_sla.linalg.kernels.arguments import expect_dense, expect_start
+from torch_sla.linalg.kernels.arguments import expect_dense, expect_start, instead
 from torch_sla.linalg.kernels.detection import largest_entry
 from torch_sla.linalg.kernels.memory import total_bytes
 from torch_sla.linalg.methods.outcome import (
@@ -300,8 +300,6 @@ def _options(
 
 def _dtype(A: SparseTensor, b: Tensor) -> torch.dtype:
     """Return the dtype of the solve: what torch promotes the two to."""
-    if not isinstance(b, Tensor):
-        raise ArgumentError(f"`b` must be a tensor, got {type(b).__name__}")
     expect_dense(b, "b")
     if b.device != A.device:
         raise ArgumentError(
@@ -312,7 +310,7 @@ def _dtype(A: SparseTensor, b: Tensor) -> torch.dtype:
     dtype = torch.promote_types(A.dtype, b.dtype)
     if dtype not in ALL_DTYPES:
         raise DTypeError(
-            f"no solver works in {dtype}; convert the matrix and `b` to float32 or float64"
+            f"no solver works in {dtype}; convert the matrix and `b` to {instead(dtype)}"
         )
     return dtype
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from torch_sla.errors import ArgumentError, GradientError, SolveError
-from torch_sla.linalg import SparseTensor
+from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
+from torch_sla.linalg import SparseTensor, lobpcg
 
 N = 13
 I = torch.arange(N)
@@ -208,3 +208,20 @@ def test_refused_masses_and_shifts() -> None:
         A.eigsh(2, M=SparseTensor.diag(torch.ones(3, 5, dtype=torch.float64)))
     with pytest.raises(ArgumentError, match="real"):
         A.eigsh(2, sigma=1.0 + 2.0j)
+
+
+def test_lobpcg_of_what_is_not_finite() -> None:
+    d = torch.arange(1.0, 51.0, dtype=torch.float64).unsqueeze(1)
+    X = torch.cos(torch.arange(150.0, dtype=torch.float64)).reshape(50, 3)
+    for wrong in (torch.nan, torch.inf):
+        start = X.clone()
+        start[3, 1] = wrong
+        with pytest.raises(ArgumentError, match="`X` has NaN or infinite"):
+            lobpcg(lambda x: d * x, start, 1)
+        for broken in (
+            lambda: lobpcg(lambda x: wrong * x, X, 1),  # noqa: B023
+            lambda: lobpcg(lambda x: d * x, X, 1, preconditioner=lambda r: wrong * r),  # noqa: B023
+        ):
+            with pytest.raises(SolveError) as caught:
+                broken()
+            assert caught.value.result is Result.NONFINITE

@@ -94,3 +94,12 @@ def test_complex_damping_batches_and_refusals() -> None:
     near, _ = quadratic_eigs(K, dashpots(), M, 1, sigma=1.4j)
     every = dense(K.to_dense(), dashpots().to_dense(), M.to_dense())
     torch.testing.assert_close(near[0], every[(every - 1.4j).abs().argmin()])
+
+
+def test_what_is_no_matrix_is_named() -> None:
+    A = SparseTensor.eye(2, dtype=torch.float64)
+    for place, name in enumerate("KCM"):
+        given: list[object] = [A, A, A]
+        given[place] = torch.eye(2)
+        with pytest.raises(ArgumentError, match=f"`{name}` must be a SparseTensor, got Tensor"):
+            quadratic_eigs(*given)

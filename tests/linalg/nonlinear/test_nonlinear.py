@@ -364,3 +364,22 @@ def test_cotangents_of_another_dtype_are_refused() -> None:
         adjoint_solve(lambda u: u**2, u, u.float())
     with pytest.raises(DTypeError, match="`u` must be a tensor of float32 or float64"):
         adjoint_solve(lambda u: u**2, u.long(), u)
+
+
+@pytest.mark.parametrize("method", ["newton", "picard", "anderson"])
+def test_a_complex_residual_of_real_unknowns_is_refused(method: str) -> None:
+    # Anderson's method found a complex root of it, from a real start.
+    u = torch.ones(3, dtype=torch.float64)
+    with pytest.raises(DTypeError, match="`residual` must return real numbers"):
+        nonlinear_solve(lambda u: u**2 - 2 + 1j, u, method=method)
+    A = SparseTensor.eye(3, dtype=torch.float64)
+    with pytest.raises(DTypeError, match="`residual` must return real numbers"):
+        A.nonlinear_solve(lambda u, A: A @ u - 1j, u, method=method)
+
+
+def test_options_of_linear_solves_that_there_are_not() -> None:
+    u = torch.ones(3, dtype=torch.float64)
+    with pytest.raises(ArgumentError, match=r"`linear` has no option 'precond'; .* preconditioner"):
+        nonlinear_solve(lambda u: u**2 - 2, u, linear={"precond": "ilu"})
+    with pytest.raises(ArgumentError, match="give throw to the nonlinear solve"):
+        nonlinear_solve(lambda u: u**2 - 2, u, linear={"throw": False})

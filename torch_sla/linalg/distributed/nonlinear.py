@@ -14,7 +14,12 @@ from torch_sla.linalg.distributed.space import PartSpace
 from torch_sla.linalg.distributed.vector import DVector
 from torch_sla.linalg.distributed.verbs import leave_like, vector
 from torch_sla.linalg.methods.outcome import asked_rtol, default_rtol
-from torch_sla.linalg.nonlinear.jacobian import directional, solve_with_products, turned
+from torch_sla.linalg.nonlinear.jacobian import (
+    directional,
+    require_real,
+    solve_with_products,
+    turned,
+)
 from torch_sla.linalg.nonlinear.loop import iterate
 from torch_sla.linalg.nonlinear.methods import make_method
 from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions
@@ -150,6 +155,7 @@ class _Problem:
         if not isinstance(F, DVector) or F.local.shape != u.shape:
             what = type(F).__name__ if not isinstance(F, DVector) else list(F.shape)
             raise ArgumentError(f"`residual` must return a DVector like u, got {what}")
+        require_real(F.local)
         return F.local
 
     def _precondition(self) -> tuple[Operator | None, Operator | None]:

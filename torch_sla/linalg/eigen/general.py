@@ -32,6 +32,7 @@ from torch_sla.linalg.eigen.operators import (
     solver_of,
 )
 from torch_sla.linalg.extremes import shifted as to_power
+from torch_sla.linalg.kernels.arguments import instead
 from torch_sla.linalg.sparse.members import stacked
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.tensor import SparseTensor
@@ -109,7 +110,7 @@ def eigs(
     if not A.is_square:
         raise ArgumentError(f"eigenvalues are those of a square matrix, got {tuple(A.shape)}")
     if A.dtype not in ALL_DTYPES:
-        raise DTypeError(f"no eigenvalue method works in {A.dtype}; convert to float64")
+        raise DTypeError(f"no eigenvalue method works in {A.dtype}; convert to {instead(A.dtype)}")
     check_request(k, n, tol, maxiter, sigma)
     if which not in RANK or (sigma is not None and which != "LM"):
         raise ArgumentError(

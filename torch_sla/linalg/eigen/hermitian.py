@@ -27,6 +27,7 @@ from torch_sla.linalg.eigen.lanczos import EigenSettings, lanczos, rayleigh_ritz
 from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
 from torch_sla.linalg.eigen.operators import WholeSpace, max_norm, product
 from torch_sla.linalg.extremes import shifted
+from torch_sla.linalg.kernels.arguments import instead
 from torch_sla.linalg.sparse.members import stacked
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
@@ -152,7 +153,7 @@ def _check(
     if not A.is_square:
         raise ArgumentError(f"eigenvalues are those of a square matrix, got {tuple(A.shape)}")
     if A.dtype not in ALL_DTYPES:
-        raise DTypeError(f"no eigenvalue method works in {A.dtype}; convert to float64")
+        raise DTypeError(f"no eigenvalue method works in {A.dtype}; convert to {instead(A.dtype)}")
     if which not in _WHICH:
         raise ArgumentError(f"`which` must be one of {', '.join(_WHICH)}, got {which!r}")
     if sigma is not None and which != "LM":

@@ -86,8 +86,10 @@ def lobpcg(
 
     Raises
     ------
+    ArgumentError
+        When `X` is not finite, or has fewer independent columns than vectors are wanted.
     SolveError
-        ``MAXITER`` or ``NONFINITE``.
+        ``MAXITER``, or ``NONFINITE`` where a product or the preconditioner is.
 
     Examples
     --------
@@ -104,11 +106,13 @@ def lobpcg(
     P: Tensor | None = None
     worst = float("inf")
     kept = k + guard
+    if not bool(torch.isfinite(space.largest(X)).all()):
+        raise ArgumentError("`X` has NaN or infinite entries; start from finite vectors")
     X = _orthonormal(X, mass, space)
     m = X.shape[1]
     if m < kept:
         raise ArgumentError(f"`X` has {m} independent columns, and {kept} vectors are wanted")
-    w, Q = torch.linalg.eigh(_hermitian(space.gram(X, A(X))) * sign)
+    w, Q = _pairs(space.gram(X, A(X)) * sign)
     X = X @ Q
     patience = options.maxiter
     for iteration in range(options.maxiter):
@@ -133,7 +137,7 @@ def lobpcg(
         W = W - X @ space.gram(mass_x, W)
         parts = [X, W] if P is None else [X, W, P]
         S = _orthonormal(torch.cat(parts, 1), mass, space)
-        w_all, Q = torch.linalg.eigh(_hermitian(space.gram(S, A(S))) * sign)
+        w_all, Q = _pairs(space.gram(S, A(S)) * sign)
         w, new = w_all[:m], S @ Q[:, :m]
         P = new - X @ space.gram(mass_x, new)
         X = new
@@ -144,8 +148,14 @@ def lobpcg(
     )
 
 
-def _hermitian(H: Tensor) -> Tensor:
-    return (H + H.mH) / 2
+def _pairs(H: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenpairs of the Hermitian part."""
+    if not bool(torch.isfinite(H).all()):
+        raise SolveError(
+            Result.NONFINITE, "LOBPCG: in a product or in what the preconditioner gave"
+        )
+    w, Q = torch.linalg.eigh((H + H.mH) / 2)
+    return w, Q
 
 
 def _orthonormal(S: Tensor, mass: Operator, space: VectorSpace) -> Tensor:
@@ -153,7 +163,7 @@ def _orthonormal(S: Tensor, mass: Operator, space: VectorSpace) -> Tensor:
     eps = torch.finfo(S.dtype).eps
     for _ in range(2):
         S = S / space.norm(S).clamp(min=torch.finfo(S.dtype).tiny)
-        d, Q = torch.linalg.eigh(_hermitian(space.gram(S, mass(S))))
+        d, Q = _pairs(space.gram(S, mass(S)))
         kept = (d > 10 * eps * S.shape[1] * d[-1]).nonzero()[:, 0]
         S = S @ (Q.index_select(1, kept) / d.index_select(0, kept).sqrt())
     return S

@@ -114,8 +114,10 @@ def quadratic_eigs(
 
 
 def _common_size(K: SparseTensor, C: SparseTensor, M: SparseTensor) -> int:
-    n = K.flat_shape[0]
+    n = K.flat_shape[0] if isinstance(K, SparseTensor) else 0
     for name, A in (("K", K), ("C", C), ("M", M)):
+        if not isinstance(A, SparseTensor):
+            raise ArgumentError(f"`{name}` must be a SparseTensor, got {type(A).__name__}")
         if A.flat_shape != (n, n):
             raise ArgumentError(
                 f"`{name}` has the shape {A.flat_shape}; all three are square and of one size"

@@ -31,6 +31,7 @@ from torch_sla.linalg.eigen.operators import (
     solver_of,
 )
 from torch_sla.linalg.extremes import shifted
+from torch_sla.linalg.kernels.arguments import instead
 from torch_sla.linalg.sparse.members import stacked
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.tensor import SparseTensor
@@ -95,7 +96,9 @@ def svd(
     refuse_vmap(A.values, "singular values")
     M, N = A.flat_shape
     if A.dtype not in ALL_DTYPES:
-        raise DTypeError(f"no singular value method works in {A.dtype}; convert to float64")
+        raise DTypeError(
+            f"no singular value method works in {A.dtype}; convert to {instead(A.dtype)}"
+        )
     check_request(k, min(M, N), tol, maxiter)
     if which not in ("LM", "SM"):
         raise ArgumentError(f"`which` must be 'LM' or 'SM', got {which!r}")

@@ -23,6 +23,7 @@ __all__ = [
     "expect_shape",
     "expect_start",
     "indices",
+    "instead",
     "plain",
     "runs_compiled",
 ]
@@ -107,8 +108,12 @@ def runs_compiled(*tensors: Tensor) -> bool:
     return all(t.is_cpu and t.dtype in _KNOWN for t in tensors)
 
 
-def expect_dense(x: Tensor, name: str) -> None:
-    """Raise `ArgumentError` for tensors whose numbers do not lie in one array: sparse, nested, in parts."""
+def expect_dense(x: Any, name: str) -> None:
+    """Raise `ArgumentError` for what is no tensor or has not all its numbers in one array: sparse, nested, in parts."""
+    if not isinstance(x, Tensor):
+        raise ArgumentError(
+            f"`{name}` must be a tensor, got {type(x).__name__}; `torch.as_tensor` makes one of numbers"
+        )
     parts = type(x) is not Tensor and is_traceable_wrapper_subclass(x)
     if x.layout is not torch.strided or x.is_nested or parts:
         what = type(x).__name__ if parts else "nested" if x.is_nested else str(x.layout)
@@ -116,6 +121,15 @@ def expect_dense(x: Tensor, name: str) -> None:
             f"`{name}` must be a dense tensor, got one that is {what}; of a sparse matrix make a `SparseTensor` "
             "(`from_torch_sparse`), of others a plain tensor"
         )
+
+
+def instead(dtype: torch.dtype) -> str:
+    """Return the names of the dtypes that can be computed in, for messages about one that cannot.
+
+    >>> instead(torch.float16), instead(torch.complex32)
+    ('float32 or float64', 'complex64 or complex128')
+    """
+    return "complex64 or complex128" if dtype.is_complex else "float32 or float64"
 
 
 def expect_columns(x: Tensor, name: str, n: int) -> None:
@@ -132,8 +146,6 @@ def expect_shape(x: Tensor, name: str, shape: tuple[int, ...]) -> None:
 
 def expect_start(x0: Any, dtype: torch.dtype) -> None:
     """Raise `ArgumentError` unless an iteration for unknowns of this dtype can start at `x0`."""
-    if not isinstance(x0, Tensor):
-        raise ArgumentError(f"`x0` must be a tensor, got {type(x0).__name__}")
     expect_dense(x0, "x0")
     if x0.is_complex() and not dtype.is_complex:
         raise ArgumentError(f"`x0` is complex, and the unknowns are of {dtype}; give `x0.real`")

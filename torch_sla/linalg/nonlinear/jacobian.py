@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from torch_sla.errors import Result, SolveError
+from torch_sla.errors import DTypeError, Result, SolveError
 from torch_sla.linalg.kernels.colouring import colour_rows
 from torch_sla.linalg.methods.gmres import gmres
 from torch_sla.linalg.methods.outcome import KrylovOptions
@@ -26,7 +26,14 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.methods.space import Operator
 
-__all__ = ["Colouring", "directional", "solve_with_products", "turned", "with_diagonal"]
+__all__ = [
+    "Colouring",
+    "directional",
+    "require_real",
+    "solve_with_products",
+    "turned",
+    "with_diagonal",
+]
 
 _FLOOR = 100
 
@@ -86,6 +93,18 @@ def with_diagonal(pattern: Pattern) -> Pattern:
     i = torch.arange(n, device=flat.device)
     row, col = flat.csr_row.long(), flat.ccol.long()
     return Pattern.from_coo(torch.cat([row, col, i]), torch.cat([col, row, i]), flat.shape).slots
+
+
+def require_real(F: Tensor) -> None:
+    """Raise `DTypeError` for a complex residual of real unknowns.
+
+    >>> require_real(torch.ones(2))
+    """
+    if F.is_complex():
+        raise DTypeError(
+            f"`residual` must return real numbers, as the unknowns are, got {F.dtype}; make real and imaginary parts "
+            "unknowns of their own, or leave out an imaginary part that is rounding (`F.real`)"
+        )
 
 
 def directional(F: Tensor, u: Tensor) -> Callable[[Tensor], Tensor]:

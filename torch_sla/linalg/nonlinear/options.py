@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
 from torch_sla.linalg.methods.outcome import asked_rtol, default_rtol, limits
+from torch_sla.linalg.sparse import verbs
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +21,11 @@ __all__ = [
     "linear_options",
     "options_of_derivatives",
 ]
+
+
+# What the nonlinear solve decides about its linear ones, and what is no option of theirs.
+_REPORT = frozenset({"info", "throw"})
+_NO_OPTIONS = _REPORT | {"A", "b"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class NonlinearOptions:
             raise ArgumentError(f"`damping` must be > 0, got {self.damping}")
         if self.memory < 1:
             raise ArgumentError(f"`memory` must be at least 1, got {self.memory}")
-        own = sorted({name for name, _ in self.linear} & {"info", "throw"})
+        own = sorted({name for name, _ in self.linear} & _REPORT)
         if own:
             raise ArgumentError(
                 f"`linear` is for how steps are solved, not {' and '.join(own)}; give {' and '.join(own)} to the "
@@ -83,6 +90,12 @@ def linear_options(linear: Any) -> tuple[tuple[str, Any], ...]:
         raise ArgumentError(
             f"`linear` must be a mapping of options of SparseTensor.solve, such as {{'method': 'lu'}}, got {linear!r}"
         )
+    known = [name for name in signature(verbs.solve).parameters if name not in _NO_OPTIONS]
+    for name in linear:
+        if name not in known and name not in _REPORT:
+            raise ArgumentError(
+                f"`linear` has no option {name!r}; those of SparseTensor.solve are {', '.join(known)}"
+            )
     return tuple(linear.items())
 
 

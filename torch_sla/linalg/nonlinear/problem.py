@@ -12,6 +12,7 @@ from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
 from torch_sla.linalg.nonlinear.jacobian import (
     Colouring,
     directional,
+    require_real,
     solve_with_products,
     turned,
     with_diagonal,
@@ -111,6 +112,7 @@ class NonlinearProblem:
             raise ArgumentError(
                 f"`residual` must return the shape of u, {list(u.shape)}; got {what}"
             )
+        require_real(F)
         return F
 
     def check(self, u: Tensor, leaves: tuple[Tensor, ...]) -> None:

@@ -382,6 +382,10 @@ def _check_values(values: Tensor) -> None:
         raise DTypeError(
             f"`values` must be floating point or complex, got {values.dtype}; use values.double()"
         )
+    if values.dtype == torch.complex32:
+        raise DTypeError(
+            "`values` are torch.complex32, which torch cannot add up; use values.to(torch.complex64)"
+        )
 
 
 def _split_shape(
