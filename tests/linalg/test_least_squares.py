@@ -9,7 +9,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from tests.helpers.zoo import case, sparse
-from torch_sla.errors import ArgumentError, GradientError, PlanError
+from torch_sla.errors import ArgumentError, GradientError, PlanError, Result, SolveError
 from torch_sla.linalg import SparseTensor
 
 WAYS = [{"method": "superlu"}, {"method": "lsmr"}, {"method": "lsqr"}]
@@ -126,3 +126,30 @@ def test_square_systems_are_not_solved_as_least_squares() -> None:
         torch.ones(2, dtype=torch.float64), method="lsmr", throw=False
     )
     assert not info.converged
+
+
+@pytest.mark.parametrize("shape", [(40, 12), (5, 12)])
+def test_equations_that_are_lost_beside_heavy_ones_are_not_passed_over(
+    shape: tuple[int, int],
+) -> None:
+    # What LSMR makes of this satisfies the heavy equations alone, and its residual is small.
+    g = torch.Generator().manual_seed(0)
+    a = torch.randn(shape, dtype=torch.float64, generator=g)
+    b = torch.randn(shape[0], dtype=torch.float64, generator=g)
+    for weight, lost in ((1e6, False), (1e20, True)):
+        w = torch.ones(shape[0], dtype=torch.float64)
+        w[:3] = weight
+        A = SparseTensor.from_dense(w[:, None] * a)
+        if lost:
+            with pytest.raises(SolveError, match="lost beside the heavy ones") as caught:
+                A.solve(w * b)
+            assert caught.value.result is Result.SINGULAR
+            _, info = A.solve(w * b, method="lsmr", info=True)
+            assert any("lost beside the heavy ones" in note for note in info.notes)
+            continue
+        # The heavy ones hold exactly, the others as well as they then can.
+        x = A.solve(w * b)
+        P = torch.linalg.svd(a[:3]).Vh[3:].T
+        exact = torch.linalg.pinv(a[:3]) @ b[:3]
+        exact = exact + P @ torch.linalg.lstsq(a[3:] @ P, b[3:] - a[3:] @ exact, driver="gelsd")[0]
+        torch.testing.assert_close(x, exact, rtol=1e-8, atol=1e-8)

@@ -16,12 +16,13 @@ from torch_sla.linalg.checks import read, was_asked
 from torch_sla.linalg.direct import Factored, refined
 from torch_sla.linalg.extremes import exponent, look, ordinary, powers, shifted, unseen
 from torch_sla.linalg.factor_cache import count
-from torch_sla.linalg.info import SolveInfo
+from torch_sla.linalg.info import SolveInfo, failed
 from torch_sla.linalg.kept import Kept, is_direct, pivots
 from torch_sla.linalg.kernels.detection import largest_entry
 from torch_sla.linalg.known import Known, largest_row
 from torch_sla.linalg.methods.outcome import default_rtol
 from torch_sla.linalg.residual import ACCEPT, Residual, judge
+from torch_sla.linalg.scaling import lost_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -136,7 +137,7 @@ class Attempts(Kept):
             self._entries[system.mark] = entry  # now it is known to be that of the values so marked
         finite, zero, extreme = look(seen, b)
         if not finite:
-            info = _failed(Result.NONFINITE, "NaN or infinity in the input")
+            info = failed(Result.NONFINITE, "NaN or infinity in the input")
             info.backend, info.method = choice.backend, choice.method
             return info, b.new_full(shape, float("nan"))
         if shape[0] == 0 or zero:
@@ -198,7 +199,7 @@ class Attempts(Kept):
             try:
                 x, info, _ = self._with(candidate, system, shrink, matched)
             except SolveError as error:
-                x, info = None, _failed(error.result, error.detail)
+                x, info = None, failed(error.result, error.detail)
                 self._deficient |= error.result is Result.SINGULAR and not self.square
             _named(info, candidate).notes = notes + info.notes
             if info.result.ok:
@@ -269,6 +270,10 @@ class Attempts(Kept):
                 info.inconsistency = info.residual
                 self._deficient = True
                 info.notes.append("rank deficient: the shortest least-squares solution")
+        lost = None if self.square or direct or system.adjoint else lost_rows(self.pattern, whole)
+        if lost is not None:
+            info.notes.append(lost)
+            info.result = Result.SINGULAR if self._deficient else info.result
         if power:
             info.matrix = whole
             x = shifted(x, -power)
@@ -389,9 +394,3 @@ def _named(info: SolveInfo, candidate: Candidate) -> SolveInfo:
     info.backend, info.method = candidate.backend, candidate.method
     info.preconditioner = candidate.preconditioner
     return info
-
-
-def _failed(result: Result, note: str) -> SolveInfo:
-    """Report of a solve that gave nothing."""
-    nan = float("nan")
-    return SolveInfo(result, residual=nan, backward_error=nan, notes=[note])

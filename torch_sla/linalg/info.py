@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.plan.plan import SolvePlan
 
-__all__ = ["SolveInfo", "unsolved"]
+__all__ = ["SolveInfo", "failed", "unsolved"]
 
 
 def unsolved() -> GradientError:
@@ -142,3 +142,9 @@ class SolveInfo:
 def _worse(a: float, b: float) -> float:
     """Return the larger error; an unknown one, NaN, is the worst."""
     return a if a != a or a >= b else b
+
+
+def failed(result: Result, note: str) -> SolveInfo:
+    """Return the report of a solve that gave nothing."""
+    nan = float("nan")
+    return SolveInfo(result, residual=nan, backward_error=nan, notes=[note])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["equilibrate", "is_uneven", "powers_of", "ratio_is_uneven", "scaled"]
+__all__ = ["equilibrate", "is_uneven", "lost_rows", "powers_of", "ratio_is_uneven", "scaled"]
 
 # Rows or columns whose largest entries differ by less are left alone.
 _SPREAD = 1e4
@@ -79,6 +79,31 @@ def is_uneven(pattern: Pattern, values: Tensor) -> Tensor:
             uneven |= high >= _SPREAD * low
             present &= low > 0
     return uneven & present
+
+
+def lost_rows(pattern: Pattern, values: Tensor) -> str | None:
+    """Return what to say where rows are smaller than rounding of the largest, so that products with both lose them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch_sla.linalg.sparse.pattern import Pattern
+    >>> p = Pattern.from_coo(torch.arange(3), torch.zeros(3, dtype=torch.long), (3, 1))
+    >>> (
+    ...     lost_rows(p, torch.tensor([1.0, 1e-6, 0.0])),
+    ...     lost_rows(p, torch.tensor([1.0, 1e-8, 0.0]))[:31],
+    ... )
+    (None, 'the entries of rows are 1.0e+08')
+    """
+    size = _largest(pattern, values.abs())[0]
+    low, high = torch.where(size > 0, size, torch.inf).amin(), size.amax()
+    if not bool(low < torch.finfo(size.dtype).eps * high):
+        return None
+    return (
+        f"the entries of rows are {float(high / low):.1e} apart, and the light ones are lost beside the heavy ones: "
+        "weight them less, eliminate equations that are to hold exactly, leave out rows that are rounding, or, with "
+        "fewer equations than unknowns, divide each by its largest entry"
+    )
 
 
 def ratio_is_uneven(rows: Tensor, columns: Tensor) -> Tensor:
