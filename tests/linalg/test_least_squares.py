@@ -128,16 +128,34 @@ def test_square_systems_are_not_solved_as_least_squares() -> None:
     assert not info.converged
 
 
-@pytest.mark.parametrize("shape", [(40, 12), (5, 12)])
-def test_equations_that_are_lost_beside_heavy_ones_are_not_passed_over(
-    shape: tuple[int, int],
+@pytest.mark.parametrize("shape", [(30, 8), (8, 30)])
+@pytest.mark.parametrize("power", [-20, 20])
+def test_units_of_unknowns_and_of_exact_equations_do_not_matter(
+    shape: tuple[int, int], power: int
 ) -> None:
-    # What LSMR makes of this satisfies the heavy equations alone, and its residual is small.
     g = torch.Generator().manual_seed(0)
     a = torch.randn(shape, dtype=torch.float64, generator=g)
     b = torch.randn(shape[0], dtype=torch.float64, generator=g)
+    w = torch.ones(min(shape), dtype=torch.float64)
+    w[:3] = 10.0**power
+    tall = shape[0] > shape[1]
+    v = (a * w if tall else w[:, None] * a).requires_grad_()
+    x, info = SparseTensor.from_dense(v).solve(b if tall else w * b, info=True)
+    assert info.method == "superlu"
+    y, z = (x * w if tall else x), a.clone().requires_grad_()
+    exact = torch.linalg.pinv(z) @ b
+    torch.testing.assert_close(y, exact, rtol=1e-12, atol=1e-12)
+    (g,), (h,) = (torch.autograd.grad((s**2).sum(), t) for s, t in ((y, v), (exact, z)))
+    torch.testing.assert_close(g * (w if tall else w[:, None]), h, rtol=1e-10, atol=1e-10)
+
+
+def test_equations_that_are_lost_beside_heavy_ones_are_not_passed_over() -> None:
+    # What LSMR makes of this satisfies the heavy equations alone, and its residual is small.
+    g = torch.Generator().manual_seed(0)
+    a = torch.randn(40, 12, dtype=torch.float64, generator=g)
+    b = torch.randn(40, dtype=torch.float64, generator=g)
     for weight, lost in ((1e6, False), (1e20, True)):
-        w = torch.ones(shape[0], dtype=torch.float64)
+        w = torch.ones(40, dtype=torch.float64)
         w[:3] = weight
         A = SparseTensor.from_dense(w[:, None] * a)
         if lost:

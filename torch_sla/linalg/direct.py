@@ -14,7 +14,7 @@ from torch_sla.linalg.kernels import sparse as kernels
 from torch_sla.linalg.matching import match
 from torch_sla.linalg.rcond import inverse_norm, mixed_probe, probe
 from torch_sla.linalg.residual import REFINE, Residual
-from torch_sla.linalg.scaling import equilibrate, scaled
+from torch_sla.linalg.scaling import equilibrate, free_scales, scaled
 from torch_sla.linalg.sizes import column_sums, sizes_of
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.transforms import outside_transforms
@@ -97,6 +97,8 @@ class Factored:
                 self._order = found.order
         elif square and uneven:
             self.scale = equilibrate(self.pattern, values, both)
+        elif not square and 0 not in self.pattern.shape:
+            self.scale = free_scales(self.pattern, values)
         self._own = nullspace is not None or self.scale is not None
         if self.scale is not None:
             values = scaled(self.pattern, values, *self.scale)
@@ -141,7 +143,8 @@ class Factored:
     @property
     def doubtful(self) -> bool:
         """Whether scales may be why a probe grew: rows and columns were uneven, and half the digits are gone."""
-        if self.scale is None or self.matched:
+        square = self.pattern.shape[0] == self.pattern.shape[1]
+        if self.scale is None or self.matched or not square:
             return False
         return bool(self.growth > torch.finfo(self.scale[0].dtype).eps ** -0.5)
 

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["equilibrate", "is_uneven", "lost_rows", "powers_of", "ratio_is_uneven", "scaled"]
+__all__ = [
+    "equilibrate",
+    "free_scales",
+    "is_uneven",
+    "lost_rows",
+    "powers_of",
+    "ratio_is_uneven",
+    "scaled",
+]
 
 # Rows or columns whose largest entries differ by less are left alone.
 _SPREAD = 1e4
@@ -79,6 +87,30 @@ def is_uneven(pattern: Pattern, values: Tensor) -> Tensor:
             uneven |= high >= _SPREAD * low
             present &= low > 0
     return uneven & present
+
+
+def free_scales(pattern: Pattern, values: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return scales ``(R [M], C [N])`` of the shorter side of a rectangular matrix, or None where it is even.
+
+    Neither the least-squares solution of a tall matrix of full rank depends on the scales of its columns, nor the
+    shortest solution of a wide one on those of its rows; the other side is weighted, and stays as it is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch_sla.linalg.sparse.pattern import Pattern
+    >>> p = Pattern.from_coo(torch.arange(3), torch.tensor([0, 1, 1]), (3, 2))
+    >>> free_scales(p, torch.tensor([1.0, 2.0**-40, 0.0]))[1].log2().tolist()
+    [0.0, 40.0]
+    """
+    sizes = list(_largest(pattern, values.abs()))
+    short = int(pattern.shape[0] > pattern.shape[1])
+    low, high = sizes[short].aminmax()
+    if not bool((low > 0) & (high >= _SPREAD * low)):
+        return None
+    sizes[1 - short] = torch.ones_like(sizes[1 - short])
+    R, C = (torch.exp2(-torch.log2(s).round()) for s in sizes)
+    return (R, C) if bool(torch.isfinite(R).all() & torch.isfinite(C).all()) else None
 
 
 def lost_rows(pattern: Pattern, values: Tensor) -> str | None:
