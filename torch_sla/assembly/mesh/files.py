@@ -18,9 +18,10 @@ import numpy.typing as npt
 
 from torch_sla.assembly.mesh.archive import ArchiveIndex, write_archive
 from torch_sla.assembly.mesh.build import checked_mesh
-from torch_sla.assembly.mesh.gmsh import groups_of_entities, names_of_groups, read_by_meshio
+from torch_sla.assembly.mesh.gmsh import groups_of_entities, names_of_groups
 from torch_sla.assembly.mesh.kinds import GROUPS, base_name, choose_cell, group_numbers
 from torch_sla.assembly.mesh.mesh import CELL_TYPES, Mesh
+from torch_sla.assembly.mesh.raw import lacking, read_raw
 from torch_sla.assembly.mesh.share import check_places, members, merged
 from torch_sla.assembly.mesh.topology import number_rows
 from torch_sla.assembly.mesh.vtu import VtuIndex, WholeOnlyError
@@ -145,7 +146,7 @@ class _Found(NamedTuple):
 
 
 def _of_meshio(path: Path, cell: str | None) -> _Found:
-    raw = _meshio_read(path)
+    raw = read_raw(path)
     held = {name: sum(len(b.data) for b in raw.cells if b.type == name) for name in _types(raw)}
     chosen = choose_cell(path, held, cell)
     reference = reference_cell(CELL_TYPES[chosen][0])
@@ -190,28 +191,6 @@ def _check_exists(path: Path) -> None:
         else f"; no file in {folder} has a similar name"
     )
     raise MeshError(f"path: there is no file {path}{hint}")
-
-
-def _meshio_read(path: Path) -> meshio.Mesh:
-    said = io.StringIO()
-    try:
-        # meshio prints, and ends the process when no reader fits.
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            return read_by_meshio(path)
-    except ImportError as error:
-        raise _lacking(error, path, "read") from error
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # its readers fail on a bad file in whatever way they come to
-        detail = said.getvalue().strip() or str(error) or type(error).__name__
-        raise MeshError(f"path: meshio cannot read {path}: {detail}") from error
-
-
-def _lacking(error: ImportError, path: Path, verb: str) -> MeshError:
-    return MeshError(
-        f"path: meshio needs {error.name} to {verb} {path.suffix} files; install it (pip install {error.name})"
-    )
 
 
 def _types(raw: meshio.Mesh) -> list[str]:
@@ -373,7 +352,7 @@ def write_mesh(
         with alone as file, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             meshio.write(file, raw)
     except ImportError as error:
-        raise _lacking(error, path, "write") from error
+        raise lacking(error, path, "write") from error
     except (meshio.WriteError, meshio.ReadError, SystemExit, KeyError) as error:
         detail = said.getvalue().strip() or str(error)
         raise MeshError(f"path: meshio cannot write {path}: {detail}") from error

@@ -1,0 +1,52 @@
+"""What meshio reads of a file, with what it loses of some formats."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import TYPE_CHECKING
+
+from torch_sla.assembly.mesh.abaqus import read_abaqus
+from torch_sla.assembly.mesh.gmsh import read_by_meshio
+from torch_sla.errors import MeshError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import meshio
+
+__all__ = ["lacking", "read_raw"]
+
+_OF = {".inp": read_abaqus}
+
+
+def read_raw(path: Path) -> meshio.Mesh:
+    """Read a file of any format that meshio knows.
+
+    Raises
+    ------
+    MeshError
+        If it cannot be read.
+    """
+    said = io.StringIO()
+    try:
+        # meshio prints, and ends the process when no reader fits.
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            return _OF.get(path.suffix.lower(), read_by_meshio)(path)
+    except MeshError:
+        raise
+    except ImportError as error:
+        raise lacking(error, path, "read") from error
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # its readers fail on a bad file in whatever way they come to
+        detail = said.getvalue().strip() or str(error) or type(error).__name__
+        raise MeshError(f"path: meshio cannot read {path}: {detail}") from error
+
+
+def lacking(error: ImportError, path: Path, verb: str) -> MeshError:
+    """Return the error for a package that a format needs."""
+    return MeshError(
+        f"path: meshio needs {error.name} to {verb} {path.suffix} files; install it (pip install {error.name})"
+    )
