@@ -59,9 +59,9 @@ def read_mesh(
     """Read a mesh file in any format meshio knows, or an archive that `write_mesh` wrote (``.npz``).
 
     The cells of the highest dimension make the mesh. Groups on them become cell tags, groups on their facets facet
-    tags: gmsh physical groups by name, or by number where they have none (``"7"``), reference numbers of Medit, Nastran
-    and AVS files, and the named sets of others such as Abaqus. Points no cell uses are dropped, and so are coordinates
-    beyond the dimension of the cells where they are constant.
+    tags: gmsh physical groups by name, or by number where they have none (``"7"``), groups of MED, reference numbers of
+    Medit, Nastran and AVS files, and the named sets of others such as Abaqus. Points no cell uses are dropped, and so
+    are coordinates beyond the dimension of the cells where they are constant.
 
     Parameters
     ----------

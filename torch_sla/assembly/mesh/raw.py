@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 from torch_sla.assembly.mesh.abaqus import read_abaqus
 from torch_sla.assembly.mesh.gmsh import read_by_meshio
+from torch_sla.assembly.mesh.kinds import GROUPS
+from torch_sla.assembly.mesh.med import read_med
+from torch_sla.assembly.mesh.nastran import read_nastran
 from torch_sla.errors import MeshError
 
 if TYPE_CHECKING:
@@ -17,7 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["lacking", "read_raw"]
 
-_OF = {".inp": read_abaqus}
+_OF = {
+    ".inp": read_abaqus,
+    ".med": read_med,
+    **dict.fromkeys((".bdf", ".fem", ".nas"), read_nastran),
+}
 
 
 def read_raw(path: Path) -> meshio.Mesh:
@@ -32,7 +39,7 @@ def read_raw(path: Path) -> meshio.Mesh:
     try:
         # meshio prints, and ends the process when no reader fits.
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            return _OF.get(path.suffix.lower(), read_by_meshio)(path)
+            raw = _OF.get(path.suffix.lower(), read_by_meshio)(path)
     except MeshError:
         raise
     except ImportError as error:
@@ -43,6 +50,13 @@ def read_raw(path: Path) -> meshio.Mesh:
     ) as error:  # its readers fail on a bad file in whatever way they come to
         detail = said.getvalue().strip() or str(error) or type(error).__name__
         raise MeshError(f"path: meshio cannot read {path}: {detail}") from error
+    for name in GROUPS:
+        found = raw.cell_data.get(name)
+        if found is not None and [len(part) for part in found] != [len(b.data) for b in raw.cells]:
+            raise MeshError(
+                f"path: {path} says for some cells only to what group they belong ({name!r}); give each cell one"
+            )
+    return raw
 
 
 def lacking(error: ImportError, path: Path, verb: str) -> MeshError:
