@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import pty
@@ -213,3 +214,23 @@ def test_a_page_comes_with_a_run(tmp_path) -> None:
     assert [path.name for path in (tmp_path / "failed").iterdir()] == ["p.html"]
     assert "maxiter" in (tmp_path / "failed" / "p.html").read_text(encoding="utf-8")
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_full_disk_is_told_with_the_file_and_how_to_go_on(cases, tmp_path, monkeypatch) -> None:
+    """As one that is full when the results are written: the run is still there to go on with."""
+
+    def full(_: Path, *__: object, **___: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Checkpoints, "patience", 0.0)
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    runner, kept = CliRunner(), tmp_path / "out" / "fins.run"
+    command = ["solve", str(cases), "-o", str(tmp_path / "out"), "--no-picture", "--no-report"]
+    result = runner.invoke(app, command)
+    assert result.exit_code == 2
+    said = result.output.replace("\n", "")
+    assert "fins.json'; once that is mended, --resume goes on with what is in" in said
+    assert str(kept) in said
+    monkeypatch.undo()
+    assert runner.invoke(app, [*command, "--resume"]).exit_code == 0
+    assert not kept.exists()

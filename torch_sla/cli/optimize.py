@@ -30,6 +30,7 @@ from torch_sla.cli.options import (
 from torch_sla.cli.together import (
     draw_convergence,
     going_on,
+    kept_on_disk,
     optimize_together,
     started_together,
 )
@@ -87,7 +88,12 @@ def optimize(
         )
         return
     names = ["reading", "compiling", "searching", "writing"]
-    with exit_codes(), logs(verbose), working(names, quiet=as_json) as work:
+    with (
+        exit_codes(),
+        kept_on_disk(folder),
+        logs(verbose),
+        working(names, quiet=as_json) as work,
+    ):
         work.advance()
         check_folder(folder, file.stem)
         problem = require_design(read_problem(file, settings, device, trust=trust), file)

@@ -34,7 +34,7 @@ from torch_sla.cli.options import (  # noqa: TC001  (typer reads these at run ti
     Trust,
     Verbose,
 )
-from torch_sla.cli.together import solve_together, started_together, where_kept
+from torch_sla.cli.together import kept_on_disk, solve_together, started_together, where_kept
 
 if TYPE_CHECKING:
     from torch_sla.problems.solution import Solution
@@ -86,7 +86,13 @@ def solve(
     from torch_sla.problems.report.picture import undrawable
 
     names = ["reading", "compiling", "solving", "writing"]
-    with exit_codes(), logs(verbose), working(names, quiet=as_json) as work:
+    kept = output / f"{file.stem}.run"
+    with (
+        exit_codes(),
+        kept_on_disk(kept),
+        logs(verbose),
+        working(names, quiet=as_json) as work,
+    ):
         work.advance()
         check_folder(output, file.stem)
         problem = read_problem(file, settings, device, trust=trust)
@@ -95,7 +101,6 @@ def solve(
         work.advance()
         text = problem.explain(given)
         work.advance()
-        kept = output / f"{file.stem}.run"
         work.gently = problem.goes_on
         start = time.monotonic()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from torch_sla.cli.inputs import (
 from torch_sla.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from torch_sla.problems.analyses.design.solution import DesignSolution
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "draw_convergence",
     "going_on",
+    "kept_on_disk",
     "optimize_together",
     "solve_together",
     "started_together",
@@ -176,6 +178,21 @@ def where_kept(problem: Any, kept: Path, *, resume: bool) -> dict[str, Any]:
             f"{kept} holds a run that was not finished: --resume goes on with it; delete the folder to start again"
         )
     return going_on(kept, resume=resume)
+
+
+@contextlib.contextmanager
+def kept_on_disk(folder: Path) -> Iterator[None]:
+    """Where the disk ends the work (it is full, say), tell how to go on with what it has."""
+    from torch_sla.problems.folder import held
+
+    try:
+        yield
+    except OSError as error:
+        if not held(folder):
+            raise
+        raise ArgumentError(
+            f"{error}; once that is mended, --resume goes on with what is in {folder}"
+        ) from error
 
 
 def draw_convergence(found: DesignSolution, folder: Path) -> list[Path]:

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.sparse.whole import named
 from torch_sla.problems.identity import raw_bytes
 
 if TYPE_CHECKING:
@@ -181,8 +182,10 @@ class Checkpoints:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-        except BaseException:
+        except BaseException as error:
             temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                named(error, path, temporary)
             raise
         _flush_names(self.directory)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
@@ -43,6 +44,23 @@ def test_a_link_stays_one_and_errors_name_the_file_asked_for(tmp_path) -> None:
     with pytest.raises(FileNotFoundError) as caught, whole(missing) as beside:
         beside.write_text("x")
     assert caught.value.filename == str(missing)
+
+
+def test_a_disk_that_is_full_names_the_file_asked_for(tmp_path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def full() -> None:
+        with whole(path) as beside:
+            beside.write_text("half of the n")
+            raise OSError(errno.ENOSPC, "full")  # as the system says it: without a name
+
+    with pytest.raises(OSError, match="full") as caught:
+        full()
+    assert caught.value.filename == str(path)
+    assert str(path) in str(caught.value)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".mtx"])

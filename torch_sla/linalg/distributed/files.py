@@ -26,6 +26,7 @@ from torch_sla.linalg.distributed.part import DSparseMatrix
 from torch_sla.linalg.distributed.tensor import DSparseTensor
 from torch_sla.linalg.sparse.files import load_sparse
 from torch_sla.linalg.sparse.tensor import SparseTensor
+from torch_sla.linalg.sparse.whole import whole
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -267,12 +268,10 @@ def _name(part: int, digest: bytes) -> str:
 
 def _replace(path: Path, data: bytes) -> None:
     """Write a file that is there whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
+    with whole(path) as beside, beside.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    beside.replace(path)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

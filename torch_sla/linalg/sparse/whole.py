@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["whole"]
+__all__ = ["named", "whole"]
 
 _turns = itertools.count()
 
@@ -43,8 +43,19 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield beside
         beside.replace(final)
     except OSError as error:
-        if error.filename == str(beside):
-            error.filename = str(path)
+        named(error, path, beside)
         raise
     finally:
         beside.unlink(missing_ok=True)
+
+
+def named(error: OSError, path: str | os.PathLike[str], beside: str | os.PathLike[str]) -> None:
+    """Let an error of the system name the file that was to be written; that a disk is full comes without a name.
+
+    Parameters
+    ----------
+    path, beside
+        The file, and what it is called while it is written.
+    """
+    if error.errno is not None and error.filename in (None, os.fspath(beside)):
+        error.filename = os.fspath(path)
