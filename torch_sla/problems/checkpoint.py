@@ -183,7 +183,8 @@ class Checkpoints:
                 os.fsync(file.fileno())
             temporary.replace(path)
         except BaseException as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             if isinstance(error, OSError):
                 named(error, path, temporary)
             raise

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import struct
 import sys
 from urllib.parse import unquote
@@ -404,3 +405,26 @@ def test_names_in_legacy_vtk_files_are_one_word(tmp_path):
         name: float(i) for i, name in enumerate(names)
     }
     assert {"heat%20flux", "two%0Alines", "50%25", "|u|", "steel_1.2"} <= set(seen)
+
+
+def test_files_of_several_parts_are_written_whole(tmp_path, monkeypatch):
+    """A file of XDMF has another one beside it; h5py does not matter to that."""
+    mesh = fem.rectangle_mesh((2, 2))
+    path = tmp_path / "m.xdmf"
+
+    def write(file, raw, failing=None):
+        file.with_suffix(".h5").write_text("heavy" * len(raw.points))
+        if failing:
+            raise failing
+        file.write_text(file.with_suffix(".h5").name)
+
+    monkeypatch.setattr(meshio, "write", write)
+    fem.write_mesh(path, mesh)
+    assert path.read_text() == "m.h5"
+    assert path.with_suffix(".h5").read_text() == "heavy" * 9
+    full = OSError(errno.ENOSPC, "full")
+    monkeypatch.setattr(meshio, "write", lambda file, raw: write(file, raw, full))
+    with pytest.raises(OSError, match=r"full: '.*m\.xdmf'"):
+        fem.write_mesh(path, fem.refine(mesh))
+    assert path.with_suffix(".h5").read_text() == "heavy" * 9
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["m.h5", "m.xdmf"]

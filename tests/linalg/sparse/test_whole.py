@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from torch_sla import SparseTensor, load_sparse, save_sparse
 from torch_sla.linalg.sparse.whole import whole
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from typing import BinaryIO
 
 
 def test_what_stops_in_the_middle_leaves_the_older_file(tmp_path) -> None:
@@ -71,8 +72,11 @@ def test_matrices_are_written_whole(tmp_path, suffix: str, monkeypatch) -> None:
     save_sparse(A, path)
     before = path.read_bytes()
 
-    def stopped(file: Path, *_: object, **__: object) -> None:
-        file.write_bytes(before[:10])
+    def stopped(file: Path | BinaryIO, *_: object, **__: object) -> None:
+        if isinstance(file, Path):
+            file.write_bytes(before[:10])
+        else:
+            file.write(before[:10])
         raise KeyboardInterrupt
 
     monkeypatch.setattr("numpy.savez", stopped)
@@ -82,6 +86,40 @@ def test_matrices_are_written_whole(tmp_path, suffix: str, monkeypatch) -> None:
     assert path.read_bytes() == before
     assert torch.equal(load_sparse(path).to_dense(), A.to_dense())
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".mtx", ".safetensors"])
+@pytest.mark.parametrize("least", [0, 4000])
+def test_a_matrix_that_does_not_fit_is_an_error(tmp_path, suffix: str, least: int) -> None:
+    """As on a full disk; writers that do not look put an empty file into the place of the older one."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    index = torch.arange(1000)
+    A = SparseTensor(torch.rand(1000, dtype=torch.float64), index, index, (1000, 1000))
+    save_sparse(A, path)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (least, limits[1]))
+    try:
+        with pytest.raises(OSError, match=rf"File too large.*a\{suffix}'"):
+            save_sparse(A * 2.0, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_made_is_told_by_its_own_name(tmp_path, monkeypatch) -> None:
+    """Though taking away what is not there fails as well on a disk that cannot be written to."""
+
+    def refused(file: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "read-only", str(file))
+
+    monkeypatch.setattr("pathlib.Path.unlink", refused)
+    with pytest.raises(OSError, match=r"read-only: '.*/a\.txt'"), whole(tmp_path / "a.txt") as file:
+        refused(file)
 
 
 def test_who_writes_the_same_file_at_the_same_time_is_not_in_the_way(tmp_path) -> None:

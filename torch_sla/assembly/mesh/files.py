@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import io
 import string
+import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,10 +28,10 @@ from torch_sla.assembly.mesh.topology import number_rows
 from torch_sla.assembly.mesh.vtu import VtuIndex, WholeOnlyError
 from torch_sla.assembly.reference.cell import reference_cell
 from torch_sla.errors import MeshError
-from torch_sla.linalg.sparse.whole import whole
+from torch_sla.linalg.sparse.whole import named, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import meshio
     from torch import Tensor
@@ -348,14 +349,31 @@ def write_mesh(
     )
     said = io.StringIO()
     try:
-        alone = contextlib.nullcontext(path) if path.suffix in _SEVERAL else whole(path)
-        with alone as file, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with (
+            (_several if path.suffix in _SEVERAL else whole)(path) as file,
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(said),
+        ):
             meshio.write(file, raw)
     except ImportError as error:
         raise lacking(error, path, "write") from error
     except (meshio.WriteError, meshio.ReadError, SystemExit, KeyError) as error:
         detail = said.getvalue().strip() or str(error)
         raise MeshError(f"path: meshio cannot write {path}: {detail}") from error
+
+
+@contextlib.contextmanager
+def _several(path: Path) -> Iterator[Path]:
+    """Yield where to write a file and those beside it, which take their places when the block ends well."""
+    with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent) as folder:
+        try:
+            yield Path(folder) / path.name
+            # The one that names the others comes last.
+            for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name):
+                file.replace(path.with_name(file.name))
+        except OSError as error:
+            named(error, path, Path(folder) / path.name)
+            raise
 
 
 def in_space(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

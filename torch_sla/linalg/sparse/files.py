@@ -6,7 +6,10 @@ structure and whatever the caller adds. Nothing in them is executed when read.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -82,8 +85,14 @@ def save_sparse(
         return
     if tensors["values"].is_complex():
         raise ArgumentError("safetensors cannot hold complex values here; save to .npz")
+    library = safetensors_library()
     with whole(target) as file:
-        safetensors_library().save_file(tensors, str(file), {"header": json.dumps(header)})
+        try:
+            library.save_file(tensors, str(file), {"header": json.dumps(header)})
+        except library.error as error:  # also where the system does not let it write
+            code = re.search(r"os error (\d+)", str(error))
+            number = int(code[1]) if code else errno.EIO
+            raise OSError(number, os.strerror(number) if code else str(error)) from error
 
 
 def load_sparse(
@@ -163,8 +172,9 @@ def save_mtx(A: SparseTensor, path: str | PathLike[str], comment: str = "") -> N
         if abs(matrix - mirrored).max() > 0:
             # Equal up to rounding only: a triangle would lose the difference.
             symmetry = "general"
-    with whole(path) as file:
-        mmwrite(file, matrix, comment=comment, precision=digits, symmetry=symmetry)
+    # To a stream: of a file that it opens itself, it does not notice that the disk is full.
+    with whole(path) as file, file.open("wb") as stream:
+        mmwrite(stream, matrix, comment=comment, precision=digits, symmetry=symmetry)
 
 
 def load_mtx(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,8 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         named(error, path, beside)
         raise
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # on a disk that cannot be written to, it is not there either
+            beside.unlink()
 
 
 def named(error: OSError, path: str | os.PathLike[str], beside: str | os.PathLike[str]) -> None:
