@@ -93,7 +93,8 @@ def test_lines_of_included_files(tmp_path: Path) -> None:
         ("? [1, 2]\n: 3", 1, "a key must be plain text"),
         ("a: *nowhere", 1, "undefined alias"),
         ("a: 1\nb: \x07", 2, "is not allowed in YAML"),
-        ("\ta: 1", 1, "not valid YAML"),
+        ("a:\n\tb: 1", 2, "not valid YAML: .*; indent with spaces, not with tabs"),
+        ("a: {type:parameter, name: q}", 1, "'type:parameter' is one word; put a space after the"),
         ("", None, "empty"),
         ("a: " + "9" * 5000, 1, "digits"),
         ("a: " + "[" * 500 + "]" * 500, 1, "levels deep"),
@@ -106,6 +107,16 @@ def test_refused(text: str, line: int | None, message: str) -> None:
         parse_document(text, "file.yaml")
     assert caught.value.file == "file.yaml"
     assert caught.value.line == line
+
+
+def test_a_colon_in_a_name_is_no_mistake() -> None:
+    assert parse_document("'a:b': null\n'c:d':\ne:f: 1\ng:h: ''\ni:").data == {
+        "a:b": None,
+        "c:d": None,
+        "e:f": 1,
+        "g:h": "",
+        "i": None,
+    }
 
 
 def test_alias_bomb_is_refused_quickly() -> None:
@@ -121,8 +132,8 @@ def test_alias_bomb_is_refused_quickly() -> None:
 def test_files(tmp_path) -> None:
     with pytest.raises(SpecError, match="No such file"):
         load_document(tmp_path / "absent.yaml")
-    (tmp_path / "latin.yaml").write_bytes(b"a: \xff")
-    with pytest.raises(SpecError, match="UTF-8"):
+    (tmp_path / "latin.yaml").write_bytes(b"b: 1\na: \xff")
+    with pytest.raises(SpecError, match=r"yaml:2: is not UTF-8 text \(byte 8\); save it as UTF-8"):
         load_document(tmp_path / "latin.yaml")
     (tmp_path / "huge.yaml").write_bytes(b"#" * ((1 << 20) + 1))
     with pytest.raises(SpecError, match="bytes"):

@@ -94,7 +94,10 @@ def load_document(path: str | Path) -> Document:
     except OSError as error:
         raise SpecError(f"cannot be read: {error.strerror}", file=str(path)) from None
     except UnicodeDecodeError as error:
-        raise SpecError(f"is not UTF-8 text (byte {error.start})", file=str(path)) from None
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SpecError(
+            f"is not UTF-8 text (byte {error.start}); save it as UTF-8", file=str(path), line=line
+        ) from None
     document = parse_document(text, file=str(path))
     folder = path.resolve().parent
     data = _included(document.data, document, (), _Includes(folder, (path.resolve(),)))
@@ -171,6 +174,8 @@ def parse_document(text: str, file: str | None = None) -> Document:
         mark = error.problem_mark or error.context_mark
         message = ": ".join(part for part in (error.context, error.problem) if part)
         line = mark.line + 1 if mark else None
+        if "\\t" in message:
+            message += "; indent with spaces, not with tabs"
         raise SpecError(f"not valid YAML: {message}", file=file, line=line) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
@@ -250,6 +255,10 @@ class _Builder:
             if key.value in result:
                 first = self.lines[(*path, key.value)]
                 message = f"the key {key.value!r} is given twice (first on line {first})"
+                self._refuse(message, key.start_mark.line + 1, path)
+            left_out = isinstance(value, yaml.ScalarNode) and not value.value and not value.style
+            if left_out and ":" in key.value and key.style is None:
+                message = f"{key.value!r} is one word; put a space after the colon"
                 self._refuse(message, key.start_mark.line + 1, path)
             self.lines[(*path, key.value)] = key.start_mark.line + 1
             result[key.value] = self.build(value, (*path, key.value))
