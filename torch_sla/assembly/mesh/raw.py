@@ -11,6 +11,7 @@ from torch_sla.assembly.mesh.gmsh import read_by_meshio
 from torch_sla.assembly.mesh.kinds import GROUPS
 from torch_sla.assembly.mesh.med import read_med
 from torch_sla.assembly.mesh.nastran import read_nastran
+from torch_sla.assembly.mesh.xdmf import read_xdmf
 from torch_sla.errors import MeshError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _OF = {
     ".inp": read_abaqus,
     ".med": read_med,
     **dict.fromkeys((".bdf", ".fem", ".nas"), read_nastran),
+    **dict.fromkeys((".xdmf", ".xmf"), read_xdmf),
 }
 
 
