@@ -68,6 +68,12 @@ def test_sets_of_numbers_ranges_and_sets(tmp_path):
         assert found == [[0, 1, 2]]
 
 
+def test_a_comma_too_many(tmp_path):
+    text = NODES.replace("*Node", "*Node,") + FIRST.replace("Solid", "Solid,")
+    mesh = read(tmp_path, text + "*ELSET, ELSET=a,\n11\n*ELSET, ELSET=none,\n")
+    assert tags(mesh) == {"a": [0], "Solid": [0]}
+
+
 def test_an_included_file(tmp_path):
     (tmp_path / "nodes.inp").write_text(NODES)
     mesh = read(tmp_path, "*INCLUDE, INPUT=nodes.inp\n" + FIRST + "*ELSET, ELSET=a\n11\n")

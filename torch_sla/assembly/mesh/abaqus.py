@@ -240,11 +240,17 @@ def _joined(file: Iterator[str]) -> Iterator[str]:
         line = raw.strip()
         if not line or line.startswith("**"):
             continue
+        if before and (line.startswith("*") or line[0].isdecimal()):
+            # A comma too many: this is data, or the next keyword.
+            yield before
+            before = ""
         line = before + line
         goes_on = line.startswith("*") and line.endswith(",")
         before = line if goes_on else ""
         if not goes_on:
             yield line
+    if before:
+        yield before
 
 
 def _keyword(line: str) -> tuple[str, Mapping[str, str]]:
