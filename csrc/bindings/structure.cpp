@@ -118,7 +118,7 @@ void bind_structure(py::module_& m) {
               for (std::int64_t k = 1; k < count; ++k) 
                 f = f & torch_sla::matrix_flags(r, c, v + k * nnz, n, threads);
             }
-            return py::make_tuple(f.pattern, f.symmetric, f.hermitian, f.positive, f.dominant, f.left_over);
+            return py::make_tuple(f.pattern, f.symmetric, f.hermitian, f.positive, f.dominant, f.rounded, f.left_over);
           },
           array_arg("crow"), array_arg("ccol"), array_arg("values"), py::arg("threads"));
     });

@@ -24,12 +24,14 @@ struct MatrixFlags {
   bool hermitian = false;
   bool positive = false;   // every diagonal entry is real and positive
   bool dominant = false;   // |a_ii| >= sum of the others, strictly in a row of every component
+  bool rounded = false;    // some entries equal their mirror images only beside a diagonal entry
   double left_over = 0.0;  // smallest 1 - sum / |a_ii| over the rows, at least 0
 
-  // What holds of both of two matrices.
+  // What holds of both of two matrices; they are rounded where one is.
   MatrixFlags operator&(const MatrixFlags& other) const {
     return {pattern && other.pattern,   symmetric && other.symmetric, hermitian && other.hermitian,
-            positive && other.positive, dominant && other.dominant,   std::min(left_over, other.left_over)};
+            positive && other.positive, dominant && other.dominant,   rounded || other.rounded,
+            std::min(left_over, other.left_over)};
   }
 };
 
@@ -189,7 +191,7 @@ class LikeRows {
 // What one worker finds about its rows.
 struct RowFindings {
   bool mirrored = true, symmetric = true, hermitian = true, positive = true, dominant = true;
-  bool all_strict = true, first_strict = true, last_strict = true;
+  bool all_strict = true, first_strict = true, last_strict = true, rounded = false;
   std::int64_t above = 0, below = 0;
   double left = 1.0;
 };
@@ -261,7 +263,8 @@ MatrixFlags matrix_flags(const I* crow, const I* ccol, const T* val, std::int64_
         if (same && turned) continue;
         const Real apart = std::abs(a - b), aside = std::abs(a - detail::conjugate(b));
         // The diagonal entries are looked for where the two do not settle it; that of the row once.
-        Real largest = std::max(std::abs(a), std::abs(b));
+        const Real both = std::max(std::abs(a), std::abs(b));
+        Real largest = both;
         const auto settled = [&] { return apart <= 8 * eps * largest && aside <= 8 * eps * largest; };
         if (!settled()) {
           if (here < 0) here = diagonal(i);
@@ -270,6 +273,8 @@ MatrixFlags matrix_flags(const I* crow, const I* ccol, const T* val, std::int64_
         if (!settled()) largest = std::max(largest, diagonal(j));
         if (!same && !(apart <= 8 * eps * largest)) f.symmetric = false;
         if (!turned && !(aside <= 8 * eps * largest)) f.hermitian = false;
+        const auto beside = [&](Real gap) { return gap > 8 * eps * both && gap <= 8 * eps * largest; };
+        f.rounded |= beside(apart) || beside(aside);
       }
       if constexpr (kReal)
         if (!alike && f.mirrored) like.learn(static_cast<I>(i));
@@ -297,6 +302,7 @@ MatrixFlags matrix_flags(const I* crow, const I* ccol, const T* val, std::int64_
     all.all_strict &= p.all_strict;
     all.first_strict &= p.first_strict;
     all.last_strict &= p.last_strict;
+    all.rounded |= p.rounded;
     all.above += p.above;
     all.below += p.below;
     if (!(p.left >= all.left)) all.left = p.left;
@@ -308,6 +314,7 @@ MatrixFlags matrix_flags(const I* crow, const I* ccol, const T* val, std::int64_
   flags.symmetric = all.symmetric;
   flags.hermitian = all.hermitian;
   flags.positive = all.positive;
+  flags.rounded = all.rounded;
   flags.left_over = all.left > 0 ? all.left : 0.0;
   if (flags.hermitian && flags.positive && all.dominant) {
     flags.dominant = all.all_strict || all.first_strict || all.last_strict;

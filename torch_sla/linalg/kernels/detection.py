@@ -37,6 +37,8 @@ class StructureCounts:
         Entries whose mirror position is not stored.
     unequal
         Entries that differ from their mirror.
+    rounded
+        Entries that equal it only beside a diagonal entry.
     not_positive
         Rows whose diagonal entry is not positive.
     not_dominant
@@ -51,6 +53,7 @@ class StructureCounts:
 
     one_sided: int
     unequal: int
+    rounded: int
     not_positive: int
     not_dominant: int
     strict: int

@@ -44,6 +44,8 @@ class MatrixFlags(NamedTuple):
         Every diagonal entry is real and positive.
     dominant
         Hermitian, positive, and diagonally dominant, strictly in a row of every component.
+    rounded
+        Some entries equal their mirror images only beside a diagonal entry.
     left_over
         Smallest share of a diagonal entry that the others of its row do not use up; at least 0.
     """
@@ -53,6 +55,7 @@ class MatrixFlags(NamedTuple):
     hermitian: bool
     positive: bool
     dominant: bool
+    rounded: bool
     left_over: float
 
 

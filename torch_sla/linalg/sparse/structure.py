@@ -171,7 +171,7 @@ def detect(pattern: Pattern, values: Tensor, counted: Sequence[float] | None = N
     counted
         Numbers of `counted_structure`, where they have been read.
     """
-    found = _without_meant(pattern, values, _detect(pattern, values, counted))
+    found = _detect(pattern, values, counted)
     if found.hermitian and found.positive_definite is None and values.ndim == 1:
         return found.updated(positive_definite=False) if _descends(pattern, values) else found
     return found
@@ -223,16 +223,7 @@ def _detect(pattern: Pattern, values: Tensor, counted: Sequence[float] | None = 
     counts = None if counted is None else StructureCounts.of(counted)
     if counts is not None:
         pattern.longest_row = counts.longest
-        if counts.one_sided or counts.unequal:
-            return _GENERAL
-        if counts.not_positive:
-            return Structure(symmetric=True, hermitian=True, positive_definite=False)
-        definite = counts.definite
-        if definite is None:
-            slots = pattern.diagonal_slots.long()
-            off = values.abs().index_fill_(-1, slots, 0)
-            definite = _dominant(pattern, values[..., slots], off, pattern.sum_rows(off))
-        return Structure(symmetric=True, hermitian=True, positive_definite=definite or None)
+        return _from_counts(pattern, values, counts)
     known = _in_one_pass(pattern, values)
     if known is not None:
         return known
@@ -248,6 +239,21 @@ def _detect(pattern: Pattern, values: Tensor, counted: Sequence[float] | None = 
         positive_definite=_all([part.positive_definite for part in found]),
         dominance=min(part.dominance or 0.0 for part in found),
     )
+
+
+def _from_counts(pattern: Pattern, values: Tensor, counts: StructureCounts) -> Structure:
+    if counts.one_sided or counts.unequal:
+        return _GENERAL
+    definite: bool | None = False
+    if not counts.not_positive:
+        definite = counts.definite
+        if definite is None:
+            slots = pattern.diagonal_slots.long()
+            off = values.abs().index_fill_(-1, slots, 0)
+            definite = _dominant(pattern, values[..., slots], off, pattern.sum_rows(off))
+        definite = definite or None
+    known = Structure(symmetric=True, hermitian=True, positive_definite=definite)
+    return _without_meant(pattern, values, known) if counts.rounded else known
 
 
 def _at_once(pattern: Pattern, values: Tensor) -> Structure:
@@ -272,12 +278,13 @@ def _at_once(pattern: Pattern, values: Tensor) -> Structure:
     definite: bool | None = False
     if hermitian and bool((diagonal > 0).all()):
         definite = _dominant(pattern, diagonal, off, sums) or None
-    return Structure(
+    known = Structure(
         symmetric=symmetric,
         hermitian=hermitian,
         positive_definite=definite,
         dominance=_left_over(size, sums),
     )
+    return _without_meant(pattern, values, known)
 
 
 def _sizes_of_pairs(pattern: Pattern, values: Tensor, mirrored: Tensor, size: Tensor) -> Tensor:
@@ -298,13 +305,14 @@ def _in_one_pass(pattern: Pattern, values: Tensor) -> Structure | None:
         return None
     if not found.pattern:
         return _GENERAL
-    known = found.hermitian and found.positive
-    return Structure(
+    positive = found.hermitian and found.positive
+    known = Structure(
         symmetric=found.symmetric,
         hermitian=found.hermitian,
-        positive_definite=(found.dominant or None) if known else False,
+        positive_definite=(found.dominant or None) if positive else False,
         dominance=_rounded(found.left_over if pattern.shape[0] else 0.0),
     )
+    return _without_meant(pattern, values, known) if found.rounded else known
 
 
 def _left_over(size: Tensor, sums: Tensor) -> float:

@@ -229,12 +229,12 @@ def _row_kernel(crow, ccol, values, diagonal, found, n, tolerance, BLOCK: tl.con
     slack = 0.5 * tolerance * own
     strict = own > size * (1 + 1e-8) + slack
     lax = inside & (strict == 0)
-    _count(found + 2, inside & ((own > 0) == 0))
-    _count(found + 3, inside & ((own >= size - slack) == 0))
-    _count(found + 4, inside & strict)
-    _count(found + 5, lax & (below == 0))
-    _count(found + 6, lax & (above == 0))
-    tl.atomic_max(found + 7, width.to(tl.int64), mask=width > tl.load(found + 7))
+    _count(found + 3, inside & ((own > 0) == 0))
+    _count(found + 4, inside & ((own >= size - slack) == 0))
+    _count(found + 5, inside & strict)
+    _count(found + 6, lax & (below == 0))
+    _count(found + 7, lax & (above == 0))
+    tl.atomic_max(found + 8, width.to(tl.int64), mask=width > tl.load(found + 8))
 
 
 @triton.jit
@@ -257,13 +257,14 @@ def _bits(count):
 
 @triton.jit(do_not_specialize=["n", "widest"])
 def _pair_kernel(crow, ccol, values, diagonal, found, n, tolerance, widest, BLOCK: tl.constexpr):
-    if tl.load(found + 7) > widest:
+    if tl.load(found + 8) > widest:
         return
     i, inside, start, stop = _rows_of(crow, n, BLOCK)
     values, diagonal = _member(crow, values, diagonal, n)
     own = tl.load(diagonal + i, mask=inside, other=0.0)
     one_sided = tl.zeros([BLOCK], dtype=tl.int32)
     unequal = tl.zeros([BLOCK], dtype=tl.int32)
+    rounded = tl.zeros([BLOCK], dtype=tl.int32)
     for s in range(tl.max(stop - start)):
         here = inside & (start + s < stop)
         j = tl.load(ccol + start + s, mask=here, other=0)
@@ -275,13 +276,16 @@ def _pair_kernel(crow, ccol, values, diagonal, found, n, tolerance, widest, BLOC
         met = met & (tl.load(ccol + at, mask=met, other=-1) == i)
         mirror = tl.load(values + at, mask=met, other=0.0)
         other = tl.load(diagonal + j, mask=met, other=0.0)
-        scale = tl.maximum(tl.abs(v), tl.abs(mirror))
-        scale = tl.maximum(scale, tl.maximum(tl.abs(own), tl.abs(other)))
-        equal = tl.abs(v - mirror) <= tolerance * scale
+        both = tl.maximum(tl.abs(v), tl.abs(mirror))
+        scale = tl.maximum(both, tl.maximum(tl.abs(own), tl.abs(other)))
+        gap = tl.abs(v - mirror)
+        equal = gap <= tolerance * scale
         one_sided += (here & (met == 0)).to(tl.int32)
         unequal += (met & (equal == 0)).to(tl.int32)
+        rounded += (met & equal & (gap > tolerance * both)).to(tl.int32)
     _count(found, one_sided)
     _count(found + 1, unequal)
+    _count(found + 2, rounded)
 
 
 WIDEST = 4096  # entries of a row, above which pairing rows up is left to sorting
@@ -292,7 +296,7 @@ def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> Tensor:
     """Return the numbers of `torch_sla.linalg.kernels.detection.StructureCounts`, int64; of long rows only the last."""
     n, members = crow.numel() - 1, values.shape[:-1].numel()
     grid = (blocks(n, _ROWS), members)
-    found = torch.zeros(8, dtype=torch.int64, device=crow.device)
+    found = torch.zeros(9, dtype=torch.int64, device=crow.device)
     diagonal = values.new_empty(members * n)
     tolerance = 8 * torch.finfo(values.dtype).eps
     launch(_row_kernel, grid, crow, ccol, values, diagonal, found, n, tolerance, _ROWS)
