@@ -17,6 +17,7 @@ from torch_sla import (
     RectangleMesh,
     Root,
     SparseTensor,
+    SweepProblem,
     distribute,
 )
 from torch_sla.errors import ArgumentError, DTypeError
@@ -102,3 +103,14 @@ def test_modes_about_a_loaded_state_begin_at_fields_as_solutions_have_them() -> 
         ArgumentError, match=r"start has shape \(5,\); expected .* \[\*batch, 9, 2\]"
     ):
         modes.solve(start=u.flatten()[:5])
+
+
+def test_pairs_that_are_about_no_solution_take_no_start() -> None:
+    """A start changed nothing, of any shape."""
+    matrices = EigenProblem(matrix=[[2.0, -1.0], [-1.0, 2.0]], k=1)
+    cases = SweepProblem(of=EigenProblem(of=line(), k=1), cases={"f": [1.0, 2.0]})
+    for problem in (matrices, cases, EigenProblem(of=line(), k=1), distribute(matrices, 1)):
+        with pytest.raises(ArgumentError, match=r"start: these pairs .* drop start="):
+            problem.solve(start=torch.zeros(9))
+    with pytest.raises(ArgumentError, match="drop start="):
+        distribute(EigenProblem(of=line(), k=1), 2).solve(start=torch.zeros(9))

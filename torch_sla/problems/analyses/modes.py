@@ -18,6 +18,7 @@ from torch_sla.problems.lowering.algebra import Eigen, components
 from torch_sla.problems.lowering.complex_modes import general_pairs
 from torch_sla.problems.lowering.damping import proportional, undeformed
 from torch_sla.problems.lowering.parameters import must_enter
+from torch_sla.problems.lowering.states import refuse_start
 from torch_sla.problems.results import Drawn
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class Modes(Analysis):
     """Lowers `EigenProblem` of a physics."""
 
     spec: EigenProblem
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the pencil depends on a solution, and with it on loads and given values."""
+        return self.spec.kind != "modes" or bool(self.model.nonlinear)
 
     def _structure(self) -> str:
         return f"{self.spec.kind} {self.spec.k}"
@@ -76,6 +82,8 @@ class Modes(Analysis):
                 declared=self.declared,
                 reaching=self.own_names,
             )
+            if not self.loaded:
+                refuse_start(start)
             start = None if start is None else model.given_start(start)
             K, stress, operator = self._stiffness(scene, start, throw=throw, progress=progress)
             M = K if buckling else model.mass(scene)
@@ -208,7 +216,7 @@ class Modes(Analysis):
     ) -> tuple[Tensor, Tensor | None, Operator]:
         """Return the stiffness, what stresses add to it, and the operator it is made from."""
         model = self.model
-        if self.spec.kind == "modes" and not model.nonlinear:
+        if not self.loaded:
             operator = model.loaded(scene)
             return operator.values, None, operator
         if not model.determined:

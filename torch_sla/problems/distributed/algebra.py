@@ -29,6 +29,7 @@ from torch_sla.problems.distributed.scene import Verdict, refuse_batch, shared, 
 from torch_sla.problems.distributed.solution import SolutionInParts
 from torch_sla.problems.lowering.algebra import Algebra, Eigen, Linear, components
 from torch_sla.problems.lowering.parameters import Given
+from torch_sla.problems.lowering.states import refuse_start
 from torch_sla.problems.specs.algebra import MatrixFile
 from torch_sla.problems.specs.value import Parameter
 
@@ -207,7 +208,8 @@ class SharedEigen(AlgebraInParts, Eigen):
         self, values: Mapping[str, Any], start: Tensor | None, *, throw: bool
     ) -> tuple[dict[str, Tensor], SolveInfo, torch.device]:
         """Find pairs by LOBPCG, or by Arnoldi's method where the matrix is not symmetric."""
-        del start, throw
+        del throw
+        refuse_start(start)
         spec = self.spec
         given, matrices = self.given(values)
         if spec.matrix is None:

@@ -24,6 +24,7 @@ from torch_sla.problems.distributed.problem import Asked, DistributedProblem
 from torch_sla.problems.distributed.solution import DistributedSolution
 from torch_sla.problems.lowering.algebra import components
 from torch_sla.problems.lowering.parameters import must_enter
+from torch_sla.problems.lowering.states import refuse_start
 from torch_sla.problems.lowering.timing import in_load
 from torch_sla.problems.report.pieces import Frame
 
@@ -61,6 +62,8 @@ class DistributedModes(DistributedProblem):
 
     def found(self, values: dict[str, Any], asked: Asked) -> DistributedModalSolution:
         """Find the modes."""
+        if not self._lowered.loaded:
+            refuse_start(asked.start)
         start = None if asked.start is None else self._checked(asked.start)
         scene = self._lowered.scene(values, asked.points)
         w, flat, mass, report, rest = self._lowered.found(
@@ -132,7 +135,7 @@ class _SharedModes(Modes):
         with inside():
             found = model.scene(values, points, mass=self.spec.kind != "buckling")
         whole = model.whole
-        if self.spec.kind != "modes" or whole.nonlinear:
+        if self.loaded:
             return found
         reaching = whole.names_in(lambda path: not in_load(path, whole.loading))
         for name, value in found.given.items():

@@ -17,7 +17,7 @@ from torch_sla.problems.algebra_solution import AlgebraSolution
 from torch_sla.problems.lowering.complex_modes import general_pairs
 from torch_sla.problems.lowering.device import solver_device
 from torch_sla.problems.lowering.parameters import Given, check_names, resolve
-from torch_sla.problems.lowering.states import check_batch, given_start
+from torch_sla.problems.lowering.states import check_batch, given_start, refuse_start
 from torch_sla.problems.specs.algebra import Entries, MatrixFile
 from torch_sla.problems.specs.arrays import Array, numbers
 from torch_sla.problems.specs.outputs import Component
@@ -338,7 +338,8 @@ class Eigen(Algebra):
         self, values: Mapping[str, Any], start: Tensor | None, *, throw: bool
     ) -> tuple[dict[str, Tensor], SolveInfo, torch.device]:
         """Find eigenpairs, normalised by the mass; the largest component of each mode is positive."""
-        del start, throw
+        del throw
+        refuse_start(start)
         spec = self.spec
         given, matrices = self.given(values)
         A, M, C = (

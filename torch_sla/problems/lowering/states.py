@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["check_batch", "given_start", "given_state"]
+__all__ = ["check_batch", "given_start", "given_state", "refuse_start"]
 
 
 def given_state(
@@ -86,4 +86,12 @@ def check_batch(start: Tensor, batch: Sequence[int], *, more: bool = False) -> N
     if both is None or not (more or both == tuple(batch)):
         raise ArgumentError(
             f"start has the batch dimensions {list(own)}, and the solution has {list(batch)}"
+        )
+
+
+def refuse_start(start: Tensor | None) -> None:
+    """Refuse a start of pairs of matrices that depend on no solution: it would change nothing."""
+    if start is not None:
+        raise ArgumentError(
+            "start: these pairs are of matrices that depend on no solution, so nothing begins there; drop start="
         )

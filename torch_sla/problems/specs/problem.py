@@ -354,7 +354,7 @@ class Problem(Differentiable, Spec):
         start
             Where iterative methods begin ``[n_dofs]``, or as ``solution.u``; detached. Where there are several
             solutions, it chooses which one is found; a nonlinear problem takes a batch of starts, each with a solution
-            of its own.
+            of its own. Eigenpairs take one where the matrices are those about a solution.
         info
             Whether to record the residual history.
         throw
