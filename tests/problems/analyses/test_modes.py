@@ -13,15 +13,20 @@ from torch_sla import (
     Dirichlet,
     EigenProblem,
     ElasticityProblem,
+    HelmholtzProblem,
     HyperelasticityProblem,
+    Integral,
     IntervalMesh,
     MeshArrays,
     Neumann,
     Parameter,
     Periodic,
+    PointLoad,
     PoissonProblem,
     RectangleMesh,
+    Robin,
     StokesProblem,
+    distribute,
     load_problem,
 )
 from torch_sla.errors import ArgumentError, GradientError, SpecError
@@ -273,3 +278,55 @@ def test_each_body_has_rigid_motions_of_its_own() -> None:
     warm = PoissonProblem(mesh=two.mesh, source=1.0, boundary=[Dirichlet("x < 1e-9", 0.0)])
     with pytest.raises(SpecError, match="nothing fixes the level"):
         warm.solve()
+
+
+def test_what_the_pencil_does_not_see_needs_no_value() -> None:
+    """A load, a given value or an output asked for parameters that no matrix uses."""
+    body = ElasticityProblem(
+        mesh=RectangleMesh(cells=(4, 2)),
+        model="plane_stress",
+        young_modulus=1.0,
+        poisson_ratio=0.3,
+        density=1.0,
+        body_force=[Parameter("b"), 0.0],
+        temperature=Parameter("T"),
+        thermal_expansion=Parameter("a"),
+        boundary=[
+            Dirichlet("left", [Parameter("g"), 0.0]),
+            Neumann("right", traction=[Parameter("p"), 0.0]),
+            PointLoad(at=[[1.0, 1.0]], value=[Parameter("q"), 0.0]),
+        ],
+        outputs=[Integral("work", "w*u[0]")],
+        parameters=[Parameter("w")],
+    )
+    plain = body.updated(
+        body_force=None,
+        temperature=None,
+        thermal_expansion=0.0,
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[],
+        parameters=[],
+    )
+    known = EigenProblem(of=plain, k=3).solve().eigenvalues
+    modes = EigenProblem(of=body, k=3)
+    assert torch.equal(modes.solve().eigenvalues, known)
+    torch.testing.assert_close(distribute(modes, 2).solve().eigenvalues, known)
+    given = modes.solve(b=1.0, p=[1.0, 2.0]).eigenvalues
+    assert torch.equal(given.expand_as(known), known)
+    with pytest.raises(ArgumentError, match="'p' holds NaN"):
+        modes.solve(p=math.nan)
+    with pytest.raises(ArgumentError, match="has no default"):
+        EigenProblem(of=body, k=3, kind="prestressed").solve()
+    with pytest.raises(ArgumentError, match="'p' has no default"):
+        EigenProblem(of=body, k=3, mass_damping=Parameter("p")).solve()
+
+
+def test_resonances_need_no_source() -> None:
+    sides = [
+        Dirichlet("left", [Parameter("g"), 0.0]),
+        Robin("right", coefficient="-3j", ambient=Parameter("a")),
+    ]
+    cavity = HelmholtzProblem(mesh=IntervalMesh(cells=8), wavenumber=3.0, boundary=sides)
+    found = EigenProblem(of=cavity.updated(source=Parameter("s")), k=2)
+    alone = cavity.updated(boundary=[Dirichlet("left", 0.0), Robin("right", coefficient="-3j")])
+    assert torch.equal(found.solve().eigenvalues, EigenProblem(of=alone, k=2).solve().eigenvalues)

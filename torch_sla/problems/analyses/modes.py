@@ -50,6 +50,14 @@ class Modes(Analysis):
         """Whether the pencil depends on a solution, and with it on loads and given values."""
         return self.spec.kind != "modes" or bool(self.model.nonlinear)
 
+    @property
+    def idle_names(self) -> frozenset[str]:
+        """Names of the parameters that the pencil does not depend on, and that need no value."""
+        if self.loaded:
+            return frozenset()
+        found: frozenset[str] = self.model.names_of_loads - self.own_names
+        return found
+
     def _structure(self) -> str:
         return f"{self.spec.kind} {self.spec.k}"
 
@@ -81,6 +89,7 @@ class Modes(Analysis):
                 mass=not buckling,
                 declared=self.declared,
                 reaching=self.own_names,
+                optional=self.idle_names,
             )
             if not self.loaded:
                 refuse_start(start)
@@ -217,7 +226,7 @@ class Modes(Analysis):
         """Return the stiffness, what stresses add to it, and the operator it is made from."""
         model = self.model
         if not self.loaded:
-            operator = model.loaded(scene)
+            operator = model.unloaded(scene)
             return operator.values, None, operator
         if not model.determined:
             raise SpecError(model.undetermined, path="boundary")

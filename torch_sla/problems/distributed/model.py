@@ -213,9 +213,15 @@ class SharedModel:
 
     def loaded(self, scene: SharedScene) -> Operator:
         """Assemble the operator and the whole load of the own rows."""
+        return self._operator(scene, lambda rows, at: rows.loaded(at))
 
+    def unloaded(self, scene: SharedScene) -> Operator:
+        """Assemble the operator of the own rows with no load."""
+        return self._operator(scene, lambda rows, at: rows.unloaded(at))
+
+    def _operator(self, scene: SharedScene, make: Callable[[Model, Scene], Operator]) -> Operator:
         def work() -> tuple[Operator, list[float]]:
-            found = [s.rows.loaded(scene.of(s.rows)) for s in self.division.shares]
+            found = [make(s.rows, scene.of(s.rows)) for s in self.division.shares]
             values = self.own_slots([f.values for f in found])
             load = self.own_entries([f.load for f in found])
             definite = max((_level(decided(f.definite)) for f in found), default=0.0)

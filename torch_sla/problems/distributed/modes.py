@@ -25,7 +25,6 @@ from torch_sla.problems.distributed.solution import DistributedSolution
 from torch_sla.problems.lowering.algebra import components
 from torch_sla.problems.lowering.parameters import must_enter
 from torch_sla.problems.lowering.states import refuse_start
-from torch_sla.problems.lowering.timing import in_load
 from torch_sla.problems.report.pieces import Frame
 
 if TYPE_CHECKING:
@@ -133,13 +132,10 @@ class _SharedModes(Modes):
         """Check what is given, and that its gradients are not zero in silence."""
         model: SharedModel = self.model
         with inside():
-            found = model.scene(values, points, mass=self.spec.kind != "buckling")
-        whole = model.whole
-        if self.loaded:
-            return found
-        reaching = whole.names_in(lambda path: not in_load(path, whole.loading))
+            buckling = self.spec.kind == "buckling"
+            found = model.scene(values, points, mass=not buckling, optional=self.idle_names)
         for name, value in found.given.items():
-            if must_enter(value) and name not in reaching:
+            if must_enter(value) and name in self.idle_names:
                 raise GradientError(
                     f"{name!r} requires grad, but neither stiffness nor mass depends on it, so its gradient would be "
                     "zero in silence; pass it detached"

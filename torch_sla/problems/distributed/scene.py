@@ -77,13 +77,14 @@ class SharedScene:
         *,
         declared: Mapping[str, Parameter] | None = None,
         reaching: frozenset[str] = frozenset(),
+        optional: frozenset[str] = frozenset(),
         mass: bool = False,
         timed: bool = False,
         points: Tensor | None = None,
     ) -> None:
         self.model = self._whole = whole
         self.declared = whole.declared if declared is None else declared
-        self._options: dict[str, Any] = {"mass": mass, "timed": timed}
+        self._options: dict[str, Any] = {"mass": mass, "timed": timed, "optional": optional}
         if declared is not None:
             self._options |= {"declared": declared, "reaching": reaching}
         check_names(values, self.declared)

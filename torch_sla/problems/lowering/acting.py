@@ -70,6 +70,12 @@ class ActingLaws(Once):
         return self.names_in(lambda path: path[0] in self.measuring)
 
     @cached_property
+    def names_of_loads(self) -> frozenset[str]:
+        """Names of the parameters that no matrix of a linear problem uses: of loads, given values and outputs."""
+        used = self.names_in(lambda path: not in_load(path, self.loading))
+        return frozenset(self.declared) - used
+
+    @cached_property
     def timed(self) -> tuple[str, ...]:
         """Paths of the laws that depend on time."""
         paths = timed_laws(self.spec, self.declared)

@@ -286,6 +286,7 @@ class Frame(ActingLaws):
         timed: bool = False,
         declared: Mapping[str, Parameter] | None = None,
         reaching: frozenset[str] = frozenset(),
+        optional: frozenset[str] = frozenset(),
     ) -> Scene:
         """Check and cast what is given, and put it on a geometry.
 
@@ -297,6 +298,8 @@ class Frame(ActingLaws):
             Whether there is a time, which laws may use.
         declared, reaching
             The parameters, and names that are used, of an analysis; those of the problem otherwise.
+        optional
+            Names that need no value, since nothing that is asked for uses them.
         """
         if self.timed and not timed:
             self.refuse_time()
@@ -307,6 +310,7 @@ class Frame(ActingLaws):
             values,
             declared,
             reaching=needed | self.reaching_mass if mass else needed,
+            optional=optional,
             counts=self.counts,
             sites=lambda name: self.sites(name, geometry, declared),
             files=self.file_array,

@@ -90,7 +90,7 @@ class Helmholtz(Model):
         values = values + assemble(weak.mass, dofs, basis=cells.basis, c=c)
         for i, _ in self.conditions(Robin):
             sites = self.at_condition(scene, i)
-            h, _ = self._impedance(scene, i, sites)
+            h = self._coefficient(scene, i, sites)
             values = values + assemble(weak.mass, dofs, basis=sites.basis, c=h)
         return Matrix(values, None)
 
@@ -115,8 +115,10 @@ class Helmholtz(Model):
 
     def _impedance(self, scene: Scene, i: int, sites: BasisSites) -> tuple[Tensor, Tensor]:
         """Return coefficient and ambient value of the Robin condition ``i``."""
-        h = self._stretched(scene, sites, self.given(scene, i, sites, "coefficient"))
-        return h, self.given(scene, i, sites, "ambient")
+        return self._coefficient(scene, i, sites), self.given(scene, i, sites, "ambient")
+
+    def _coefficient(self, scene: Scene, i: int, sites: BasisSites) -> Tensor:
+        return self._stretched(scene, sites, self.given(scene, i, sites, "coefficient"))
 
     def inflow(self, scene: Scene, i: int, sites: BasisSites) -> Tensor:
         """Return r ∂u/∂n as condition ``i`` gives it."""

@@ -223,9 +223,14 @@ class Model(Physics):
 
     def loaded(self, scene: Scene) -> Operator:
         """Assemble the operator and the whole load, forces at points included."""
+        return self.unloaded(scene)._replace(load=self.loads(scene))
+
+    def unloaded(self, scene: Scene) -> Operator:
+        """Assemble the operator with no load."""
         matrix = self.matrix(scene)
         values = matrix.values.to(self.field_dtype)
-        return Operator(values, self.loads(scene), matrix.definite, matrix.symmetric)
+        none = values.new_zeros(self.numbering.n)
+        return Operator(values, none, matrix.definite, matrix.symmetric)
 
     def loads(self, scene: Scene) -> Tensor:
         """Assemble the whole load ``[*batch, n]``, forces at points included."""

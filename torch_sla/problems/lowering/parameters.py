@@ -159,6 +159,7 @@ def resolve(
     dtype: torch.dtype,
     device: torch.device,
     allow_complex: bool = False,
+    optional: Collection[str] = (),
 ) -> Given:
     """Bring everything given, or its default, to ``[*batch, *sites, *shape]``.
 
@@ -176,8 +177,8 @@ def resolve(
         Coordinates of a parameter's sites, for modules and formulas; numbers of a default's file, by name.
     dtype, device
         Where work happens.
-    allow_complex
-        Whether values may be complex.
+    allow_complex, optional
+        Whether values may be complex; names that need no value.
 
     Raises
     ------
@@ -190,6 +191,8 @@ def resolve(
         value = values.get(name, parameter.default)
         if name not in reaching:
             refuse_unused(name, value)
+            continue
+        if value is None and name in optional:
             continue
         if value is None:
             shape = " ".join(["*batch", *_home(parameter, counts), *map(str, parameter.shape)])
