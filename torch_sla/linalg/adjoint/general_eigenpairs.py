@@ -11,10 +11,16 @@ because ``vᴴ q = 0``. With a cotangent ``g`` of λ and torch's convention for 
     grad_a = (g w - z) vᴴ,        grad_b = -conj(λ) (g w - z) vᴴ        on the pattern,
 
 their real parts when the values are real. Both ``w`` and ``z`` come from the bordered matrix ``[[(A - λ B)ᴴ, v],
-[(B v)ᴴ, 0]]``, which is regular exactly when λ is simple. Multiple or defective eigenvalues have no
-derivative and are refused. Second derivatives of eigenvalues are first ones of ``w vᴴ``: with ``w`` a
-recorded solution of that system they need derivatives of λ and ``v`` only once. A pair without cotangents gives
-nothing, whatever its eigenvalue is.
+[(B v)ᴴ, 0]]``, which is regular exactly when λ is simple.
+
+An eigenvalue that is multiple with as many vectors ``V`` has no derivative, but the sum of its copies has, as long as
+all of them are among the pairs: with ``Wᴴ A = λ Wᴴ B`` and ``Wᴴ B V = 1`` it is ``tr Wᴴ (dA - λ dB) V``, so that the
+columns of ``W`` take the places of the left vectors. Cotangents that tell copies apart are refused, and so are those
+of their vectors, of groups of which not all were asked for, and of defective eigenvalues.
+
+Second derivatives of eigenvalues are first ones of ``w vᴴ``: with ``w`` a recorded solution of that system they need
+derivatives of λ and ``v`` only once; those of multiple ones are refused. A pair without cotangents gives nothing,
+whatever its eigenvalue is.
 
 Magnus, Econometric Theory 1, 1985, pages 179-191.
 """
@@ -59,6 +65,9 @@ class GeneralProblem(Protocol):
 
         Raises `GradientError` when an eigenvalue that is wanted is multiple or defective to working precision.
         """
+
+    def refuse_parts(self, g: Tensor | None, G: Tensor | None) -> None:
+        """Raise `GradientError` where cotangents of λ and of vectors tell copies of a multiple eigenvalue apart."""
 
     def recorded_left(
         self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, wanted: Tensor
@@ -164,6 +173,7 @@ def _left(
 ) -> Tensor:
     """Return ``g w - z``."""
     Q = torch.zeros_like(V)
+    problem.refuse_parts(g, G)
     if G is not None:
         along = problem.space.dot(V, G)
         size = torch.linalg.vector_norm(problem.space.norm(G))

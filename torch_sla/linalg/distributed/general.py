@@ -97,6 +97,10 @@ class PartGeneral:
             return -w.imag if self._which == "LI" else w.imag
         return RANK[self._which](w)
 
+    def refuse_parts(self, g: Tensor | None, G: Tensor | None) -> None:
+        """Leave it to `left`, which refuses every multiple eigenvalue."""
+        del g, G
+
     @outside_transforms
     def left(
         self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, Q: Tensor, wanted: Tensor

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, DTypeError, GradientError, Result, SolveError
+from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.adjoint.general_eigenpairs import general_eigenpairs
 from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.backends.base import ALL_DTYPES
@@ -23,8 +23,8 @@ from torch_sla.linalg.eigen.convention import (
     start,
 )
 from torch_sla.linalg.eigen.dense import found, to_dense
+from torch_sla.linalg.eigen.left import LeftVectors
 from torch_sla.linalg.eigen.operators import (
-    WholeSpace,
     linear_operator,
     max_norm,
     product,
@@ -82,8 +82,9 @@ def eigs(
     w, V
         ``[*batch, k]`` and ``[*batch, n, k]``, complex, the wanted end first and of a conjugate pair the
         one above the real axis first; unit vectors with the largest entry real and positive.
-        Eigenvalues are differentiable twice, vectors once, where the eigenvalues are simple; others may be among
-        them, as long as no loss depends on those.
+        Eigenvalues are differentiable twice, vectors once, where the eigenvalues are simple. Of a multiple eigenvalue
+        with as many vectors a loss that treats all copies alike (their sum) is differentiable once; others may be
+        among them, as long as no loss depends on those.
 
     Raises
     ------
@@ -159,7 +160,7 @@ def _together(A: SparseTensor, M: SparseTensor) -> tuple[Pattern, Tensor, Tensor
     return first, values.reshape(A.batch_size, size), spread.reshape(A.batch_size, size)
 
 
-class _Problem(WholeSpace):
+class _Problem(LeftVectors):
     """A request on one pattern."""
 
     def __init__(
@@ -203,7 +204,8 @@ class _Problem(WholeSpace):
                 (lambda: self._dense(values, mass)) if free else None,
             )
         w, V = w.to(values.dtype.to_complex()), V.to(w.dtype)
-        kept = self._order(w, values.is_complex())[:k]
+        order = self._order(w, values.is_complex())
+        kept, beyond = order[:k], w[order[k:]]
         w, V = w[kept], V[:, kept].contiguous()
         V = V / torch.linalg.vector_norm(V, dim=0)
         bound = max_norm(self.pattern, values)
@@ -213,6 +215,7 @@ class _Problem(WholeSpace):
         tol = max(0.01 * torch.finfo(w.dtype).eps ** 0.5, self._tol or 0.0)
         residual = product(self.pattern, values)(V) - self._massive(mass)(V) * w
         check_residuals(residual, scale, tol, "the eigenpairs")
+        self._group(w, beyond, scale / torch.linalg.vector_norm(self._massive(mass)(V), dim=0))
         return w, V * fix_phase(V)
 
     def _dense(self, values: Tensor, mass: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -313,72 +316,6 @@ class _Problem(WholeSpace):
                 failure = error
         raise failure
 
-    @outside_transforms
-    def left(
-        self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, Q: Tensor, wanted: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Left vectors and adjoint solutions from the bordered matrix of each pair that is wanted."""
-        values, w, V, Q = (physical(t) for t in (values, w, V, Q))
-        mass = None if mass is None else physical(mass)
-        n = self.pattern.shape[0]
-        W, Z = torch.zeros_like(V), torch.zeros_like(V)
-        eps = torch.finfo(w.dtype).eps
-        # Many seen from inside a transform have their dimensions in front.
-        for i in torch.nonzero(physical(wanted).reshape(-1, len(w)).any(0))[:, 0].tolist():
-            B, scale, across = self._bordered(values, mass, w[i], V[:, i])
-            rhs = torch.zeros(n + 1, 2, dtype=V.dtype, device=V.device)
-            rhs[n, 0], rhs[:n, 1] = scale / across, Q[:, i]
-            try:
-                x = solver_of(B).raw(rhs, adjoint=True)
-            except SolveError as error:
-                raise GradientError(_MULTIPLE.format(i)) from error
-            W[:, i], Z[:, i] = x[:n, 0], x[:n, 1]
-            if float(torch.linalg.vector_norm(W[:, i])) * across * eps**0.5 > 0.1:
-                raise GradientError(_MULTIPLE.format(i))
-        return W, Z
-
-    def recorded_left(
-        self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor, wanted: Tensor
-    ) -> Tensor:
-        """Left vectors that are wanted, differentiable in all four; they exist, since `left` found them."""
-        n, columns = self.pattern.shape[0], []
-        self.left(values, mass, w, V, torch.zeros_like(physical(V)), wanted)
-        for i, needed in enumerate(physical(wanted).reshape(-1, V.shape[1]).any(0).tolist()):
-            if not needed:
-                columns.append(torch.zeros_like(V[:, i]))
-                continue
-            B, scale, across = self._bordered(values, mass, w[i], V[:, i])
-            rhs = torch.zeros(n + 1, dtype=V.dtype, device=V.device)
-            rhs[n] = scale / across
-            columns.append(B.H().solve(rhs, method="lu")[:n])
-        return torch.stack(columns, 1)
-
-    def _bordered(
-        self, values: Tensor, mass: Tensor | None, w: Tensor, v: Tensor
-    ) -> tuple[SparseTensor, float, float]:
-        """Bordered matrix of one pair, with the scale of its border and the size of ``M v`` that was taken out.
-
-        The border is scaled like the matrix, so that pivoting sees it as it should.
-        """
-        bordered, n = _bordered(self.pattern), self.pattern.shape[0]
-        scale = max(max_norm(self.pattern, physical(values)), torch.finfo(w.dtype).tiny)
-        wide = values.to(v.dtype)
-        if mass is None:
-            shift, moved, across = -w.expand(n), v, 1.0
-        else:
-            of_mass = mass.to(v.dtype)
-            wide, shift = wide - w * of_mass, w.new_zeros(n)
-            moved = SparseTensor.from_pattern(self.pattern, of_mass) @ v
-            across = float(torch.linalg.vector_norm(physical(moved).detach()))
-            across = across or torch.finfo(w.dtype).tiny
-            moved = moved / across
-        entries = torch.cat([wide, shift, moved * scale, v.conj() * scale])
-        matrix = SparseTensor.from_pattern(bordered.slots, bordered.coalesce(entries))
-        return matrix, scale, across
-
-
-_MULTIPLE = "eigenvalue {} is multiple or nearly defective, so it and its vector have no derivative"
-
 
 @outside_transforms
 def _union(first: Pattern, second: Pattern) -> Pattern:
@@ -386,14 +323,3 @@ def _union(first: Pattern, second: Pattern) -> Pattern:
     row = torch.cat([first.csr_row.long(), second.csr_row.long()])
     col = torch.cat([first.ccol.long(), second.ccol.long()])
     return Pattern.from_coo(row, col, first.shape)
-
-
-@outside_transforms
-def _bordered(pattern: Pattern) -> Pattern:
-    """Pattern of ``[[A - λ, v], [vᴴ, 0]]`` over the entries ``[A, -λ on the diagonal, v, v̄]``."""
-    n = pattern.shape[0]
-    i = torch.arange(n, device=pattern.device)
-    edge = torch.full_like(i, n)
-    row = torch.cat([pattern.csr_row.long(), i, i, edge])
-    col = torch.cat([pattern.ccol.long(), i, edge, i])
-    return Pattern.from_coo(row, col, (n + 1, n + 1))

@@ -52,8 +52,8 @@ def quadratic_eigs(
     -------
     w, V
         ``[*batch, k]`` and ``[*batch, n, k]``, complex, as `eigs` orders and normalises them. Eigenvalues are
-        differentiable twice in the values of all three, vectors once, where the eigenvalues are simple; others may
-        be among them, as long as no loss depends on those.
+        differentiable twice in the values of all three, vectors once, where the eigenvalues are simple; of multiple
+        ones as those of `eigs`.
 
     Raises
     ------
