@@ -285,6 +285,11 @@ class DistributedAlgebra(DistributedProblem):
         _ = self.lowered
         return f"{self.spec.type}\n  parts       {self.comm.parts} on {self.comm.world} processes"
 
+    @property
+    def components(self) -> int:
+        """Return 1: vectors of unknowns have one dimension."""
+        return 1
+
     def sites(self, name: str) -> Tensor:
         """Refuse: there is no mesh."""
         return self.lowered.nowhere(name)

@@ -239,7 +239,8 @@ class DistributedProblem:
         Parameters
         ----------
         start
-            Starting value of this process's own unknowns, as ``solution.u`` has them.
+            Starting value of this process's own unknowns, as ``solution.u`` has them; of a sweep one for all cases, or
+            one for each.
         folder, resume
             As for `Problem.solve`; every process keeps its part in the folder, which all must see, and any number of
             processes goes on.
@@ -287,12 +288,17 @@ class DistributedProblem:
             report.history.clear()
         return DistributedSolution(self, u, outputs, report, scene.home, points=scene.points)
 
+    @property
+    def components(self) -> int:
+        """Components of the field at a node, which ``solution.u`` has as its last dimension; 1 where it has none."""
+        shown = list(self.division.shown.values())
+        return int(shown[0][1].shape[1]) if len(shown) == 1 else 1
+
     def _checked(self, start: Tensor) -> Tensor:
-        division, shown = self.division, [place for _, place in self.division.shown.values()]
-        places = torch.cat([place.flatten() for place in shown])
-        c = shown[0].shape[1] if len(shown) == 1 else 1
-        dtype = division.model.field_dtype
-        flat = start_here(self.comm, start, len(places), dtype, self.device, components=c)
+        division = self.division
+        places = torch.cat([place.flatten() for _, place in division.shown.values()])
+        n, c, dtype = len(places), self.components, division.model.field_dtype
+        flat = start_here(self.comm, start, n, dtype, self.device, components=c)
         return flat.new_zeros(division.layout.n_held).index_copy(0, places, flat)
 
     def value_and_grad(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, SolveError
 from torch_sla.lazy import cached_property
+from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.problems.analyses.analysis import inside
 from torch_sla.problems.analyses.sweep import Sweep, case_rows, write_cases
 from torch_sla.problems.analyses.table import completed, write_table
@@ -68,10 +69,12 @@ class DistributedSweep(DistributedProblem):
         cases, count = _Cases(self).cases(values), len(self.spec.every)
         tell = Reporter("cases", count, asked.progress)
         solutions: list[Any] = []
+        starts = self._starts(asked.start, count)
         with inside(), self.of.remembering():
             for i in range(count):
                 own = {name: value[i] for name, value in cases.items()}
-                found = self.of.found({**values, **own}, asked._replace(progress=None))
+                now = asked._replace(progress=None, start=starts[i])
+                found = self.of.found({**values, **own}, now)
                 solutions.append(found)
                 if _shapes(found) != _shapes(solutions[0]):
                     failed = found if not found.info.converged else solutions[0]
@@ -82,6 +85,25 @@ class DistributedSweep(DistributedProblem):
                     )
                 tell(i + 1, residual=found.info.residual)
         return DistributedSweepSolution(self, solutions)
+
+    def _starts(self, start: Tensor | None, count: int) -> list[Tensor | None]:
+        """Return where each case begins: all at one state, or each at its own ``[cases, *]``."""
+        if start is None:
+            return [None] * count
+
+        def each() -> list[Tensor | None]:
+            c, shape = self.of.components, tuple(start.shape)
+            one = 2 if c > 1 and shape[-1:] == (c,) else 1
+            if start.ndim <= one:
+                return [start] * count
+            if start.ndim > one + 1 or shape[0] not in (1, count):
+                raise ArgumentError(
+                    f"start has the batch dimensions {list(shape[:-one])}; on several processes it has those of the "
+                    f"cases, and there are {count}"
+                )
+            return list(start.expand(count, *shape[1:]))
+
+        return agreed(self.comm, self.device, each)
 
 
 def _shapes(solution: Any) -> dict[str, tuple[int, ...]]:

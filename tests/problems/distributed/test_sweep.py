@@ -1,0 +1,71 @@
+"""Sweeps in parts: where each of their cases begins."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from torch_sla import (
+    Dirichlet,
+    HyperelasticityProblem,
+    IntervalMesh,
+    Neumann,
+    NonlinearProblem,
+    Parameter,
+    PoissonProblem,
+    RectangleMesh,
+    Root,
+    SweepProblem,
+    distribute,
+)
+from torch_sla.errors import ArgumentError
+
+
+def bratu() -> SweepProblem:
+    """-u'' = lam exp(u), which has a low solution and a high one."""
+    sides = [Dirichlet("left", 0.0), Dirichlet("right", 0.0)]
+    source = "lam*exp(u)"
+    line = PoissonProblem(
+        mesh=IntervalMesh(cells=16), source=source, boundary=sides, parameters=[Parameter("lam")]
+    )
+    return SweepProblem(of=line, cases={"lam": [1.0, 1.0, 2.0]})
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_each_case_begins_at_its_own_start(parts: int) -> None:
+    sweep = bratu()
+    x = torch.linspace(0, 1, 17, dtype=torch.float64)
+    high = 16 * x * (1 - x)
+    starts = torch.stack([0 * x, high, high])
+    known = sweep.solve(start=starts).u
+    assert float(known[1].max()) > 3 * float(known[0].max())
+    shared = distribute(sweep, parts)
+    mine = shared.solve().numbers["u"]
+    torch.testing.assert_close(shared.solve(start=starts[:, mine]).u, known[:, mine])
+    one = shared.solve(start=high[mine]).u
+    torch.testing.assert_close(one[1:], known[1:, mine])
+    torch.testing.assert_close(shared.solve(start=high[mine][None]).u, one)
+    with pytest.raises(ArgumentError, match=r"start has the batch dimensions \[2\]; .* are 3"):
+        shared.solve(start=starts[:2, mine])
+
+
+def test_fields_of_vectors_and_vectors_of_roots() -> None:
+    body = HyperelasticityProblem(
+        mesh=RectangleMesh(cells=(2, 2)),
+        law="neo_hookean",
+        constants={"mu": 1.0, "lam": 1.0},
+        boundary=[Dirichlet("left", 0.0), Neumann("right", traction=[Parameter("p"), 0.0])],
+    )
+    shared = distribute(SweepProblem(of=body, cases={"p": [0.1, 0.2]}), 2)
+    found = shared.solve()
+    again = shared.solve(start=found.u)
+    torch.testing.assert_close(again.u, found.u)
+    assert again.info.iterations < found.info.iterations
+    roots = NonlinearProblem(
+        residual=["x**2 - f"], unknowns=[Root("x", size=6)], parameters=[Parameter("f")]
+    )
+    starts = torch.tensor([1.0, -1.0], dtype=torch.float64)[:, None].expand(2, 6)
+    two = distribute(SweepProblem(of=roots, cases={"f": [4.0, 9.0]}), 1).solve(start=starts)
+    torch.testing.assert_close(
+        two.u, torch.tensor([2.0, -3.0], dtype=torch.float64)[:, None].expand(2, 6)
+    )
