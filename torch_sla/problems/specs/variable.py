@@ -128,7 +128,8 @@ class Effort(Spec):
         description="The tolerance is this share of how far the optimality has fallen since the start.",
     )
     warm_start: bool = Field(
-        default=False, description="Whether iterative solves start from the last solution."
+        default=False,
+        description="Whether iterative solves start from the last solution, which follows a branch of solutions.",
     )
     multigrid: Literal["new", "hierarchy", "aggregates"] = Field(
         default="new",

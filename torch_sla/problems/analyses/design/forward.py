@@ -12,7 +12,7 @@ from torch_sla.problems.specs.of import innermost
 from torch_sla.problems.specs.variable import POINTS, Effort
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from torch import Tensor
 
@@ -72,9 +72,15 @@ class Forward:
         return found
 
     def exact(self, values: Mapping[str, Tensor], models: Mapping[str, Any]) -> dict[str, Any]:
-        """Solve to the tolerances of the problems, without history."""
+        """Solve to the tolerances of the problems, on the branch of solutions that the search was on."""
         plain = Forward(self.spec.updated(effort=Effort()), models, self.given)
+        plain._start = self._start
         return plain(values)
+
+    def begin_as(self, last: Forward, alike: Collection[str]) -> None:
+        """Begin where the solves of an earlier stage have ended, of the problems that are `alike` in structure."""
+        if self.effort.warm_start:
+            self._start = {case: u for case, u in last._start.items() if case in alike}
 
     def follow(self, share: float) -> None:
         """Set the tolerance for the next iteration.
