@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch_sla.linalg import SparseTensor
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["fingerprint", "raw_bytes", "run_identity"]
+__all__ = ["fingerprint", "raw_bytes", "run_identity", "versions"]
 
 # Attributes of a module that are numbers, words or tensors.
 _PLAIN = (bool, int, float, complex, str, tuple, Tensor)
@@ -50,10 +51,17 @@ def run_identity(model: Any, values: Mapping[str, Any]) -> dict[str, Any]:
         "spec_hash": model.spec.spec_hash,
         "structural_hash": model.compiled.key,
         "values": fingerprint(values),
-        "versions": {"torch_sla": torch_sla.__version__, "torch": torch.__version__},
+        "versions": versions(),
         "device": str(model.device),
         "threads": torch.get_num_threads(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that numbers come from: any of them may change the last bits."""
+    found = {"torch_sla": torch_sla.__version__, "torch": torch.__version__}
+    # SciPy is imported where it is needed only.
+    return {**found, "numpy": np.__version__, "scipy": version("scipy")}
 
 
 def _hash(value: Any) -> str:

@@ -10,9 +10,11 @@ import textwrap
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 
+import torch_sla
 from tests.helpers.devices import ON_CUDA
 from torch_sla import (
     Adaptive,
@@ -35,6 +37,7 @@ from torch_sla import (
     TransientProblem,
 )
 from torch_sla.errors import ArgumentError, SolveError
+from torch_sla.problems import identity
 from torch_sla.problems.analyses import sweep as sweeps
 
 if TYPE_CHECKING:
@@ -196,6 +199,20 @@ def test_other_runs_values_and_kinds_are_refused(tmp_path) -> None:
         cases().solve(folder=tmp_path / "other", T=T)
     with pytest.raises(ArgumentError, match="solved in one go"):
         fin().solve(folder=tmp_path / "other")
+
+
+@pytest.mark.parametrize("library", ["torch_sla", "torch", "numpy", "scipy"])
+def test_a_run_does_not_go_on_under_other_libraries(tmp_path, monkeypatch, library: str) -> None:
+    """Any of them may change the last bits."""
+    problem = heating()
+    problem.solve(folder=tmp_path)
+    there = {"torch_sla": torch_sla, "torch": torch, "numpy": np}
+    if library in there:
+        monkeypatch.setattr(there[library], "__version__", "0.9")
+    else:
+        monkeypatch.setattr(identity, "version", lambda name: "0.9")
+    with pytest.raises(ArgumentError, match=rf"versions\.{library} was .* is '0\.9'"):
+        problem.solve(resume=tmp_path)
 
 
 def kill(tmp_path: Path, problem: object, at: int, name: str) -> int:

@@ -6,18 +6,17 @@ import json
 import math
 import platform
 import zipfile
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-import torch_sla
 from torch_sla.assembly.mesh import write_mesh, write_series
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.eigen.convention import SEED
 from torch_sla.linalg.sparse.whole import whole
+from torch_sla.problems.identity import versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,13 +97,7 @@ def identity(solution: Named) -> dict[str, Any]:
     return {
         "spec_hash": solution.spec_hash,
         "structural_hash": solution.model.compiled.key,
-        "versions": {
-            "torch_sla": torch_sla.__version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "scipy": version("scipy"),
-            "python": platform.python_version(),
-        },
+        "versions": {**versions(), "python": platform.python_version()},
         "seed": SEED,
     }
 
