@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,9 +23,13 @@ from torch_sla import (
 )
 from torch_sla.linalg.distributed.communicator import InProcess
 from torch_sla.linalg.distributed.processes import Processes
+from torch_sla.problems.checkpoint import Checkpoints
 from torch_sla.problems.distributed.together import handed_out, told
+from torch_sla.problems.specs.value import ArrayFile
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.helpers.ranks import Ranks
 
 
@@ -106,6 +111,90 @@ def test_a_callback_that_raises_ends_the_work_of_all(ranks: Ranks, kind: str) ->
     first, *others = ranks.run(2, stopping, kind)
     assert first == ("OSError: enough", 2.0)
     assert others == [("RankError: process 0 cannot do its part: enough", 2.0)]
+
+
+def fails_on(rank: int, bad: int, kind: str, folder: Path) -> Any:
+    """Do something that goes wrong on one process alone."""
+    heat = PoissonProblem(
+        mesh=RectangleMesh(cells=(3, 3)),
+        diffusivity=Parameter("k", default=1.0),
+        source=1.0,
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Integral("i", "u")],
+    )
+    here = folder / f"{rank}.npy"
+    np.save(here, np.ones(16 if kind == "file" else ()))
+    file = ArrayFile(file=str(here))
+    shared: dict[str, Any] = {"of": heat, "variables": [Variable("k")], "objective": "i"}
+    shared["optimizer"] = LBFGS(max_iterations=3)
+    calls: list[int] = []
+
+    def goal(solution: Any) -> torch.Tensor:
+        calls.append(rank)
+        if rank == bad and len(calls) > 2:
+            raise MemoryError("no room")
+        return solution["i"]  # type: ignore[no-any-return]
+
+    match kind:
+        case "file":
+            found: Any = heat.updated(source=Parameter("f", on="nodes", default=file))
+        case "initial":
+            found = DesignProblem(**{**shared, "variables": [Variable("k", initial=file)]})
+        case "bound":
+            bounds = (0.5, 2.0 + rank)
+            found = DesignProblem(**{**shared, "variables": [Variable("k", bounds=bounds)]})
+        case "goal":
+            found = DesignProblem(**{**shared, "objective": goal})
+        case "part of a goal":  # of which each process has its own
+            found = DesignProblem(**{**shared, "objective": lambda s: s.u.square().sum()})
+        case "kept march":
+            found = TransientProblem(of=heat, end=1.0, steps=4)
+        case _:
+            found = DesignProblem(**shared)
+    if rank == bad:
+        here.unlink()
+    return found
+
+
+def going_wrong(group: Any, kind: str, bad: int, folder: Path) -> tuple[str, float]:
+    comm = Processes(group)
+
+    def full(*_: Any) -> None:
+        raise OSError("no space left")
+
+    kept = {"folder": folder / "run"} if kind.startswith("kept") else {}
+    write = Checkpoints._write
+    if kept and comm.rank == bad:
+        Checkpoints._write = full  # type: ignore[method-assign]
+    try:
+        problem = fails_on(comm.rank, bad, kind, folder)
+        said = str(distribute(problem, group=group).solve(**kept))
+    except Exception as error:  # noqa: BLE001  whatever it is, all must be told
+        said = f"{type(error).__name__}: {error}"
+    finally:
+        Checkpoints._write = write  # type: ignore[method-assign]
+    return said, float(comm.reduce(torch.ones(1)))
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize(
+    ("kind", "bad", "why"),
+    [
+        ("file", 1, "No such file"),
+        ("initial", 0, "No such file"),
+        ("goal", 1, "MemoryError('no room')"),
+        ("bound", 1, "the ranks disagree on `variables`"),
+        ("part of a goal", 1, "the ranks disagree on the objective"),
+        ("kept march", 1, "no space left"),
+        ("kept design", 0, "no space left"),
+    ],
+)
+def test_what_goes_wrong_on_one_process_ends_all(
+    ranks: Ranks, tmp_path: Path, kind: str, bad: int, why: str
+) -> None:
+    found = ranks.run(2, going_wrong, kind, bad, tmp_path)
+    assert all(why in said and together == 2.0 for said, together in found), found
+    assert found[1 - bad][0].startswith("RankError: ")
 
 
 def test_one_process_has_what_it_makes() -> None:

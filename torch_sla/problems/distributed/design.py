@@ -7,19 +7,24 @@ bit, so all take the same steps. The first process alone reads and writes the fo
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from torch_sla.errors import SpecError
+from torch_sla.errors import RankError, SpecError
+from torch_sla.linalg.distributed.communicator import described
+from torch_sla.linalg.distributed.everywhere import agreed, everywhere
 from torch_sla.problems.analyses.design.model import Design
 from torch_sla.problems.design.optimizers.scipy import PRODUCTS
 from torch_sla.problems.distributed.problem import DistributedProblem, shared_problem
 from torch_sla.problems.distributed.together import told, watched
 from torch_sla.problems.folder import opened
 from torch_sla.problems.specs.given import joined
+from torch_sla.problems.specs.hashing import canonical
+from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.variable import Effort
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     import torch
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
     from torch_sla.linalg.distributed.communicator import Communicator
     from torch_sla.problems.analyses.design.solution import DesignSolution
     from torch_sla.problems.checkpoint import Checkpoint, Checkpoints
+    from torch_sla.problems.design.optimizers.function import Quantities
     from torch_sla.problems.distributed.solution import DistributedSolution
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.progress import ProgressCallback
@@ -56,6 +62,7 @@ class DistributedDesign:
 
     def __init__(self, spec: DesignProblem, comm: Communicator, device: torch.device) -> None:
         self.spec, self.comm, self._device = _checked(spec), comm, device
+        comm.agree(agreed(comm, device, lambda: _declared(spec)))
         self._lowered = _SharedDesign(spec, comm, device)
 
     def solve(
@@ -120,6 +127,30 @@ class _SharedDesign(Design):
         """Return another stage of the search, its problems shared too."""
         return _SharedDesign(_checked(spec), self._comm, self._where, self._known)
 
+    def alone(self, work: Callable[[], None]) -> None:
+        """Do it where there is something to do; where that fails, the others do not go on without."""
+        agreed(self._comm, self._where, work)
+
+    def evaluated(self, evaluate: Callable[[], Quantities]) -> Quantities:
+        """Evaluate goals on every process; where that fails or differs on some, none goes on.
+
+        A function of Python may forget that each process has its own part of a field.
+        """
+
+        def attempt() -> tuple[Quantities | Exception, list[float]]:
+            try:
+                return evaluate(), [0.0, 1.0]
+            except Exception as error:  # noqa: BLE001  raised below, when all know
+                return error, [1.0, 0.0]
+
+        found, (failed, fine) = everywhere(self._comm, self._where, attempt, 2)
+        if failed:
+            agreed(self._comm, self._where, partial(_raised, found, alike=not fine))
+        if isinstance(found, Exception):
+            raise found
+        self._comm.agree({f"the {name}": described(x) for name, x in _named(found)})
+        return found
+
     @contextmanager
     def opened(
         self,
@@ -160,6 +191,28 @@ class _SharedModel:
     def check(self) -> Any:
         """Check what needs no solve; it was done before the problem was cut."""
         return self.model.mesh
+
+
+def _declared(spec: DesignProblem) -> dict[str, str]:
+    """Return what a search declares besides its problems; functions count by what they return."""
+    fields = {name: getattr(spec, name) for name in type(spec).model_fields if name != "of"}
+    fields["constraints"] = [c for c in spec.constraints if not isinstance(c, PythonFunction)]
+    if isinstance(spec.objective, PythonFunction):
+        del fields["objective"]
+    return {f"`{name}`": str(canonical(value)) for name, value in fields.items()}
+
+
+def _raised(found: Quantities | Exception, *, alike: bool) -> None:
+    """Raise what failed here and not on all others, as an error that no search takes for a bad point."""
+    if isinstance(found, Exception) and not alike:
+        raise RankError(f"the goals cannot be evaluated: {found!r}") from found
+
+
+def _named(found: Quantities) -> Iterator[tuple[str, Tensor | None]]:
+    """Yield what goals say by name."""
+    yield from (("objective", found.objective), ("residual", found.residual))
+    constraints = () if found.constraints is None else found.constraints
+    yield from ((f"constraint {i}", c) for i, c in enumerate(constraints))
 
 
 def _checked(spec: DesignProblem) -> DesignProblem:

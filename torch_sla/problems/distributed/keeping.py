@@ -163,7 +163,8 @@ class KeptTogether(Watching):
         state, rows, data = found
         source = folder / f"ranks-{world}"
         self._alone(lambda: _drop(folder, but=source))
-        states.save(step, self._told(state), data, self._new(rows))
+        kept = self._told(state), data, self._new(rows)
+        agreed(self._comm, self._device, lambda: states.save(step, *kept))
         self._alone(lambda: _drop(folder, but=states.directory.parent))
 
     def _alone(self, work: Callable[[], None]) -> None:
@@ -197,8 +198,10 @@ class KeptTogether(Watching):
         data: Mapping[str, Any] | None,
         new: Mapping[str, Tensor],
     ) -> None:
-        """Keep what this process holds, and the first one what all have."""
-        super().save(done, self._told(state), data, self._new(new))
+        """Keep what this process holds, and the first one what all have; where one cannot, none goes on."""
+        keep = super().save
+        told, own = self._told(state), self._new(new)
+        agreed(self._comm, self._device, lambda: keep(done, told, data, own))
 
     def _told(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {**state, **{f"{_NAMES}{key}": n for key, n in self._numbers.items()}}

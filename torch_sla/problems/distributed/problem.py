@@ -13,6 +13,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.lazy import cached_property
 from torch_sla.linalg.distributed.communicator import InProcess, presence
+from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.linalg.distributed.processes import Processes
 from torch_sla.problems import registry
 from torch_sla.problems.distributed.division import Division
@@ -160,7 +161,9 @@ class DistributedProblem:
         reason = refusal(spec)
         if reason is not None:
             raise SpecError(f"several processes cannot share this problem: {reason}")
-        comm.agree({"the problem": f"{spec.type} {spec.spec_hash}", "parts": comm.parts})
+        # One process may not find a file that the others find.
+        own = agreed(comm, device, lambda: spec.spec_hash)
+        comm.agree({"the problem": f"{spec.type} {own}", "parts": comm.parts})
 
     @contextlib.contextmanager
     def _located(self) -> Iterator[None]:

@@ -190,7 +190,7 @@ class _Run:
         forward.follow(min(1.0, float(state.figures.get("optimality", self.first)) / self.first))
         if forward.depends:
             oracle.refresh()
-        self._keep(state, iteration)
+        self.whole.alone(lambda: self._keep(state, iteration))
         self.report(iteration, **{n: float(v) for n, v in row.items() if n != "iteration"})
 
     def _keep(self, state: State, iteration: int) -> None:

@@ -19,7 +19,7 @@ from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.variable import POINTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.analyses.design.solution import DesignSolution
     from torch_sla.problems.checkpoint import Checkpoint, Checkpoints
+    from torch_sla.problems.design.optimizers.function import Quantities
     from torch_sla.problems.progress import ProgressCallback
     from torch_sla.problems.specs.design import DesignProblem
     from torch_sla.problems.specs.problem import Problem
@@ -68,6 +69,14 @@ class Design(Analysis):
     ) -> AbstractContextManager[tuple[Checkpoints | None, Checkpoint | None]]:
         """Open the folder of a run, for `search`; see `folder.opened`."""
         return opened(folder, resume, identity, whole=True)
+
+    def alone(self, work: Callable[[], None]) -> None:
+        """Do what one process does for all that search together."""
+        work()
+
+    def evaluated(self, evaluate: Callable[[], Quantities]) -> Quantities:
+        """Evaluate goals of results that are there."""
+        return evaluate()
 
     def like(self, spec: DesignProblem) -> Design:
         """Return another stage of the search, lowered; errors are those of the stage."""
