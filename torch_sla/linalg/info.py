@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 from torch_sla.errors import GradientError, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
     from torch_sla.linalg.plan.plan import SolvePlan
 
 __all__ = ["SolveInfo", "failed", "unsolved"]
+
+
+_LIVE = ("plan", "matrix", "estimate_rcond")
 
 
 def unsolved() -> GradientError:
@@ -99,6 +102,23 @@ class SolveInfo:
             return None
         values = self.matrix() if callable(self.matrix) else self.matrix
         return self.estimate_rcond(values)
+
+    def plain(self) -> dict[str, Any]:
+        """Return what JSON can hold: all but the plan, the matrix and what `rcond` is found by."""
+        told = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _LIVE}
+        history = [float(r) for r in self.history]
+        return {**told, "result": self.result.name, "history": history, "notes": [*self.notes]}
+
+    @classmethod
+    def of_plain(cls, told: Mapping[str, Any]) -> SolveInfo:
+        """Return the report that `plain` told.
+
+        Examples
+        --------
+        >>> SolveInfo.of_plain(SolveInfo(iterations=3).plain()).iterations
+        3
+        """
+        return cls(**{**told, "result": Result[told["result"]]})
 
     def log(self) -> None:
         """Write the plan and this report to the logger ``torch_sla``."""

@@ -293,6 +293,7 @@ MARCHES = {
 
 def same_march(a: object, b: object) -> None:
     same(a, b)
+    assert a.info.plain() == b.info.plain()
     for name in ("times", "step_times", "velocity"):
         assert torch.equal(getattr(a, name), getattr(b, name))
     for kind in ("history", "events"):

@@ -7,12 +7,13 @@ backward is in `march_adjoint`.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import SolveError
+from torch_sla.linalg import SolveInfo
 from torch_sla.problems.analyses.course import Course, Kept
 from torch_sla.problems.analyses.march_adjoint import Marched, Pull
 
@@ -108,6 +109,8 @@ class March:
             first, kept, rows = found
             state = tuple(kept[f"state.{k}"] for k in range(len(state)))
             course.steps = stepper.restore(kept)
+            if self._watch is not None and self._watch.data:
+                grid.info = SolveInfo.of_plain(self._watch.data)
             for name, value in rows.items():
                 self._room(records, name, value[0])[: len(value)] = value
                 course.rows = len(value)
@@ -137,7 +140,8 @@ class March:
             if self._watch is not None:
                 now = partial(_now, state, stepper, course.steps)
                 done, total, t = j + 1, len(intervals), intervals[j].end
-                self._watch.after("time", done, total, now, course.rows, records, t=t)
+                told = partial(_told, grid)
+                self._watch.after("time", done, total, now, course.rows, records, told, t=t)
             if self._stop(records, course.rows):
                 course.notes.append(_stopped(intervals[j].end))
                 break
@@ -202,6 +206,11 @@ class March:
 def _now(state: State, stepper: Stepper, steps: list[tuple[Step, int | None]]) -> dict[str, Tensor]:
     """Return all that a march goes on from."""
     return {f"state.{k}": x for k, x in enumerate(state)} | stepper.saved(steps)
+
+
+def _told(grid: TimeGrid) -> dict[str, Any]:
+    """Return how the last step was solved; nothing of an explicit one."""
+    return {} if grid.info is None else grid.info.plain()
 
 
 def _stopped(t: float) -> str:

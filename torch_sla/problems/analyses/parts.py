@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import Result
 from torch_sla.linalg import SolveInfo
 
 if TYPE_CHECKING:
@@ -62,9 +61,7 @@ class Parts:
         for name, value in moved.items():
             kind, _, own = name.partition(" ")
             kinds[kind][own] = value
-        told = dict(data["info"])
-        info = SolveInfo(result=Result[told.pop("result")], **told)
-        count = len(next(iter(records.values())))
+        info, count = SolveInfo.of_plain(data["info"]), len(next(iter(records.values())))
         return cls((*data["batch"], count), kinds["fields"], kinds["outputs"], info)
 
     @property
@@ -75,13 +72,9 @@ class Parts:
         every |= {f"outputs {name}": value for name, value in self.outputs.items()}
         return {name: value.movedim(axis, 0) for name, value in every.items()}
 
-    @property
     def data(self) -> dict[str, Any]:
-        """The rest, as JSON has it."""
-        told = ("iterations", "residual", "backward_error", "method", "backend", "preconditioner")
-        info: dict[str, Any] = {name: getattr(self.info, name) for name in told}
-        info |= {"result": self.info.result.name, "notes": list(self.info.notes)}
-        return {"batch": list(self.batch[:-1]), "info": info}
+        """Return the rest, as JSON has it."""
+        return {"batch": list(self.batch[:-1]), "info": self.info.plain()}
 
     @property
     def figures(self) -> dict[str, float]:

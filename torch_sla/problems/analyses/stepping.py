@@ -69,8 +69,6 @@ class Stepper:
         See `intervals_of`; with events, every end has a row.
     shown
         Ends whose rows are asked for.
-    notes
-        What there is to say about the steps.
     """
 
     def __init__(self, spec: TransientProblem) -> None:
@@ -79,7 +77,11 @@ class Stepper:
         self.shown = [k for k, row in enumerate(self.rows) if row is not None]
         if spec.events:
             self.rows = list(range(len(self.rows)))
-        self.notes: list[str] = []
+
+    @property
+    def notes(self) -> list[str]:
+        """What there is to say about the steps."""
+        return []
 
     def through(
         self,
@@ -172,8 +174,12 @@ class AdaptiveStepper(Stepper):
             self._taken += 1
             if factor >= 2.0 and self._level and place % 2 == 0:
                 self._level, place = self._level - 1, place // 2
-        self.notes = [f"adaptive, {self._rejected} more steps were rejected"]
         return state
+
+    @property
+    def notes(self) -> list[str]:
+        """What there is to say about the steps."""
+        return [f"adaptive, {self._rejected} more steps were rejected"]
 
     def _see(self, t: float, state: State) -> None:
         u = state[0].detach()

@@ -78,7 +78,7 @@ class Sweep(Analysis):
         parts: Parts | None = None
         if found is not None:
             done, _, records = found
-            parts = Parts.restored(records, watch.found.data if watch.found else {})
+            parts = Parts.restored(records, watch.data)
         with torch.no_grad():
             while done < count:
                 high = min(done + width, count)

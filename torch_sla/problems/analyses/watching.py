@@ -57,6 +57,11 @@ class Watching:
         self._saved = 0
 
     @property
+    def data(self) -> Mapping[str, Any]:
+        """What was saved of the state besides tensors, as JSON has it."""
+        return {} if self.found is None else self.found.data
+
+    @property
     def keeps(self) -> bool:
         """Whether the run is kept on disk."""
         return self.states is not None
@@ -70,7 +75,7 @@ class Watching:
         self,
         done: int,
         state: Mapping[str, Tensor],
-        data: Mapping[str, Any] | None,
+        data: Mapping[str, Any],
         new: Mapping[str, Tensor],
     ) -> None:
         """Keep a state, and what was found since the last one."""
@@ -101,7 +106,7 @@ class Watching:
         state: Callable[[], Mapping[str, Tensor]],
         rows: int,
         records: Mapping[str, Tensor],
-        data: Mapping[str, Any] | None = None,
+        data: Callable[[], Mapping[str, Any]],
         **figures: float,
     ) -> None:
         """Hear that a part is done; keep the state when it is time to, and at the end.
@@ -122,7 +127,7 @@ class Watching:
             if self.states is None:
                 return
             new = {name: value[self._saved : rows] for name, value in records.items()}
-            self.save(done, state(), data, new if rows > self._saved else {})
+            self.save(done, state(), data(), new if rows > self._saved else {})
             self._saved = rows
 
         logger.debug("%s: %d of %d", task, done, total)

@@ -195,7 +195,7 @@ class KeptTogether(Watching):
         self,
         done: int,
         state: Mapping[str, Tensor],
-        data: Mapping[str, Any] | None,
+        data: Mapping[str, Any],
         new: Mapping[str, Tensor],
     ) -> None:
         """Keep what this process holds, and the first one what all have; where one cannot, none goes on."""
