@@ -17,10 +17,11 @@ from torch_sla import (
     RectangleMesh,
     StokesProblem,
 )
-from torch_sla.errors import ArgumentError, MeshError, SpecError
+from torch_sla.errors import MeshError, SpecError
 from torch_sla.problems.distributed.problem import distribute
 
 if TYPE_CHECKING:
+    from tests.helpers.ranks import Ranks
     from torch_sla.problems.specs.mesh import MeshSpec
 
 MESH = RectangleMesh(cells=(4, 4))
@@ -165,10 +166,59 @@ def test_walls_that_tilt_give_the_pressure_a_level(viscosity: float) -> None:
         sliding(MESH, viscosity).solve(points=points)
 
 
-def test_walls_of_several_processes_stay() -> None:
+def test_a_level_that_is_given_makes_no_source_of_its_node() -> None:
+    """On walls that tilt the pressure has a level of its own, and one more is a hole in the fluid."""
     points, _ = tilted()
-    with pytest.raises(ArgumentError, match=r"points: walls .* do not distribute"):
-        distribute(sliding(MESH)).solve(points=points)
+    pinned = sliding(MESH, 1.0)
+    corner = Dirichlet(at=[(0.0, 0.0)], value=5e4, unknown="p")
+    pinned = pinned.updated(boundary=[*pinned.boundary, corner])
+    with pytest.raises(MeshError, match=r"points: .* all around on the declared mesh, .* declare"):
+        pinned.solve(points=points)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_walls_in_parts_slide_along_themselves(parts: int) -> None:
+    problem = sliding(MESH, 1.0).updated(
+        outputs=[Integral("square", "dot(u, u)"), Integral("push", "p**2")]
+    )
+    x, y = problem.mesh_data().points.unbind(-1)
+    moved = torch.stack([x + 0.3 * x * (1 - x) * y, y + 0.2 * y * (1 - y) * x], -1)
+    found = []
+    for solve in (problem.solve, distribute(problem, parts).solve):
+        points = moved.clone().requires_grad_()
+        solution = solve(points=points)
+        (solution["square"] / 1e4 + solution["push"] / 1e6).backward()
+        found.append((solution["square"].detach(), solution["push"].detach(), points.grad))
+    for one, shared in zip(*found, strict=True):
+        assert torch.allclose(one, shared, rtol=1e-7, atol=1e-9 * float(one.abs().max()))
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_walls_in_parts_do_not_tilt(parts: int) -> None:
+    points, mesh = tilted()
+    straight = sliding(MESH).mesh_data().points
+    right = torch.where(straight[:, :1] > 0.9, points, straight)  # of which one part sees nothing
+    for moved in (points, right):
+        with pytest.raises(MeshError, match=r"points: .* all around on the declared mesh, .* decl"):
+            distribute(sliding(MESH), parts).solve(points=moved)
+    with pytest.raises(MeshError, match=r"points: .* all around on these coordinates, .* declare"):
+        distribute(sliding(mesh), parts).solve(points=straight)
+
+
+def tilting(group: Any) -> str:
+    points, _ = tilted()
+    straight = sliding(MESH).mesh_data().points
+    moved = torch.where(straight[:, :1] > 0.9, points, straight)
+    try:
+        return str(distribute(sliding(MESH), group=group).solve(points=moved))
+    except MeshError as error:
+        return str(error)
+
+
+@pytest.mark.distributed
+def test_a_wall_that_tilts_on_one_process_is_refused_on_all(ranks: Ranks) -> None:
+    for said in ranks.run(3, tilting):
+        assert "points: the velocity through the boundary" in said
 
 
 def test_walls_that_straighten_leave_the_pressure_open() -> None:

@@ -148,7 +148,10 @@ class SharedModel:
                 raise ArgumentError(f"points: {reason}; do not distribute the problem")
         scene = SharedScene(self.whole, values, points=points, **options)
         self.comm.agree(scene.facts)
-        return scene.put(self.replicated(scene.verdict, scene.tensors()))
+        scene = scene.put(self.replicated(scene.verdict, scene.tensors()))
+        if points is not None and self.whole.multipliers is not None:
+            self._check_moved(scene)
+        return scene
 
     def _fixed(self) -> str | None:
         """Return why the points of the mesh cannot move."""
@@ -156,10 +159,17 @@ class SharedModel:
             return "probes, lines and loads at points would lie in the cells of other processes"
         if self.division.window.tied:
             return "sides that repeat each other stay where they are on several processes"
-        sliding = any(getattr(c, "component", None) is not None for c in self.spec.boundary)
-        if self.division.surrounded and not self.division.levelled and sliding:
-            return "walls with one component given, which may tilt, decide whether the level of the pressure is open"
         return None
+
+    def _check_moved(self, scene: SharedScene) -> None:
+        """Refuse coordinates that surround the body, or open it, other than the declared ones."""
+        shares = [s.rows for s in self.division.shares]
+
+        def work() -> tuple[None, list[float]]:
+            return None, [not all(rows.encloses(scene.of(rows).geometry) for rows in shares)]
+
+        _, (opened,) = everywhere(self.comm, self.device, work, 1)
+        self.whole.refuse_moved(self.division.surrounded, not opened)
 
     def replicated(self, verdict: Verdict, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return tensors that every process holds, with gradients that are whole on each."""

@@ -95,8 +95,13 @@ class Physics(Frame, ABC):
     def refuse_unbalanced(self, through: Tensor) -> None:
         """Raise where what enters a surrounded body does not leave it."""
 
-    def check_moved(self, geometry: Geometry) -> None:
-        """Raise where what is known by structure does not hold on other coordinates than the declared ones."""
+    def encloses(self, geometry: Geometry) -> bool:
+        """Tell whether these cells are `surrounded` on other coordinates than the declared ones."""
+        del geometry
+        return self.surrounded
+
+    def refuse_moved(self, before: bool, after: bool) -> None:
+        """Raise where the whole body is `surrounded` on the declared coordinates or on others, not on both."""
 
     def finished(self, scene: Scene, u: Tensor) -> Tensor:
         """Fix what a linear problem leaves open: the level of a pressure."""

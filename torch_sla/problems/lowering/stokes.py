@@ -80,9 +80,10 @@ class Stokes(Model):
     @cached_property
     def surrounded(self) -> bool:  # type: ignore[override]
         """Whether the velocity through the boundary is given (or repeated) all around; that along it need not be."""
-        return self._enclosed(self.geometry)
+        return self.encloses(self.geometry)
 
-    def _enclosed(self, geometry: Geometry) -> bool:
+    def encloses(self, geometry: Geometry) -> bool:
+        """Tell whether the velocity through the boundary is given all around, on any coordinates."""
         held = self.compiled.constrained
         dofs = self.numbering.fields["u"]
         given = torch.zeros(self.numbering.n, dtype=torch.bool, device=self.device)
@@ -96,12 +97,15 @@ class Stokes(Model):
         )
         return all(bool(given[across].all()) for across in crossing)
 
-    def check_moved(self, geometry: Geometry) -> None:
-        """Refuse coordinates that open the level of the pressure, or fix it, other than the declared ones."""
-        if self.part is not None or self.levelled or self._enclosed(geometry) == self.surrounded:
+    def refuse_moved(self, before: bool, after: bool) -> None:
+        """Refuse coordinates that open the level of the pressure, or fix it, other than the declared ones.
+
+        A level that is given is none of an open flow, where it makes a source or a sink of its node.
+        """
+        if before == after:
             return
         here, there = "on the declared mesh", "on these coordinates"
-        if not self.surrounded:
+        if not before:
             here, there = there, here
         raise MeshError(
             f"points: the velocity through the boundary is given all around {here}, which leaves the level of the "
