@@ -117,6 +117,7 @@ def cut(
     near: Tensor | None = None,
     *,
     shares: bool = False,
+    compared: bool = False,
 ) -> Held:
     """Take what this process holds of a matrix that every process has whole.
 
@@ -134,6 +135,8 @@ def cut(
         Of a near-nullspace, all rows ``[n, k]``.
     shares
         Whether a process gets its share of the gradient of the values, which the caller adds up, not the whole.
+    compared
+        Whether the caller knows that all processes have the same entries; the rest is compared here.
 
     Raises
     ------
@@ -143,8 +146,9 @@ def cut(
     n = entries.agreed(comm)
     values, row, col = entries.values, entries.row, entries.col
     if not comm.alone:
-        given = {"values": values, "row": row, "col": col, "partition_ids": part}
-        given["near_nullspace"] = near
+        given = {"partition_ids": part, "near_nullspace": near}
+        if not compared:
+            given |= {"values": values, "row": row, "col": col}
         facts = {f"`{name}`": _described(x) for name, x in given.items()}
         comm.agree({"`shape`": entries.shape, **facts})
 

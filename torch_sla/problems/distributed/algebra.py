@@ -51,7 +51,7 @@ __all__ = [
 
 
 def cut(A: SparseTensor, comm: Communicator, parts: Tensor | None = None) -> DSparseTensor:
-    """Keep the rows of this process, of a matrix that every process was given.
+    """Keep the rows of this process, of a matrix that every process was given and that all have compared.
 
     Parameters
     ----------
@@ -61,9 +61,9 @@ def cut(A: SparseTensor, comm: Communicator, parts: Tensor | None = None) -> DSp
     refuse_batch("the matrix", A.batch_shape)
     known = A.declared
     entries = Entries(A.values, A.row_indices, A.col_indices, tuple(A.shape))
-    # What the values were computed from adds the shares up.
+    # What the values were computed from adds the shares up, and it was compared: as the declaration, or in `given`.
     how = known.coordinates, "auto", parts, known.near_nullspace
-    return DSparseTensor.from_held(entries_of(comm, entries, *how, shares=True))
+    return DSparseTensor.from_held(entries_of(comm, entries, *how, shares=True, compared=True))
 
 
 class AlgebraInParts(Algebra):
@@ -126,11 +126,12 @@ class AlgebraInParts(Algebra):
     def given(self, values: Mapping[str, Any]) -> tuple[Given, dict[str, SparseTensor]]:
         """Check what is given, and that it is the same everywhere; its gradients are summed over the processes."""
         given, matrices = super().given(values)
-        facts: dict[str, object] = {f"the parameter {n!r}": described(x) for n, x in given.items()}
-        for name, A in matrices.items():
-            places = f"{described(A.row_indices)} {described(A.col_indices)}"
-            facts[f"the matrix {name!r}"] = f"{list(A.shape)} {places} {described(A.values)}"
-        self.comm.agree(facts)
+        if not self.comm.alone:
+            facts = {f"the parameter {n!r}": described(x) for n, x in given.items()}
+            for name, A in matrices.items():
+                places = f"{described(A.row_indices)} {described(A.col_indices)}"
+                facts[f"the matrix {name!r}"] = f"{list(A.shape)} {places} {described(A.values)}"
+            self.comm.agree(facts)
         tensors = (*given.values(), *(A.values for A in matrices.values()))
         like = torch.zeros((), dtype=self.dtype, device=self.device)
         both = iter(shared(self.comm, like, Verdict(), tensors))
