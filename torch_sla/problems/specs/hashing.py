@@ -17,7 +17,11 @@ from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.residual import Residual
 from torch_sla.problems.specs.written import DataFile, Formula, FrozenMap
 
-__all__ = ["canonical", "spec_hash", "stated"]
+__all__ = ["LiveObjectError", "canonical", "spec_hash", "stated"]
+
+
+class LiveObjectError(TypeError):
+    """A declaration holds an object that is no data, such as what a search remembers: it has no hash."""
 
 
 def spec_hash(spec: Spec) -> str:
@@ -34,7 +38,13 @@ def spec_hash(spec: Spec) -> str:
 
 
 def canonical(value: Any) -> Any:
-    """Return plain data that is equal for declarations that mean the same."""
+    """Return plain data that is equal for declarations that mean the same.
+
+    Raises
+    ------
+    LiveObjectError
+        For what is no data.
+    """
     if isinstance(value, Spec):
         result = {}
         for name, field in type(value).model_fields.items():
@@ -60,7 +70,9 @@ def canonical(value: Any) -> Any:
         return [canonical(item) for item in value]
     if isinstance(value, float):
         return repr(value + 0.0)
-    return value
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    raise LiveObjectError(f"{type(value).__name__} is no part of a declaration that has a hash")
 
 
 def stated(options: Any) -> dict[str, Any]:

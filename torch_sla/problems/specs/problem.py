@@ -17,7 +17,7 @@ from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.differentiable import Differentiable
 from torch_sla.problems.specs.faults import located
 from torch_sla.problems.specs.given import joined, state
-from torch_sla.problems.specs.hashing import spec_hash
+from torch_sla.problems.specs.hashing import LiveObjectError, spec_hash
 from torch_sla.problems.specs.laws import check_laws
 from torch_sla.problems.specs.outputs import Output
 from torch_sla.problems.specs.solver import Solver
@@ -260,7 +260,7 @@ class Problem(Differentiable, Spec):
                     self._model = registry.verbs(self.type)(declared)
                     # Files are read now; what identifies them later must not be what is written to them meanwhile. One
                     # that was not needed may be gone, and live objects in the solver of a search have no hash.
-                    with contextlib.suppress(OSError, TypeError):
+                    with contextlib.suppress(OSError, LiveObjectError):
                         self._hash = declared.spec_hash
                     logger.info("compiled %s in %.3g s", self.type, time.monotonic() - before)
                 modes.enter_context(together())
