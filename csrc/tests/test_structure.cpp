@@ -31,12 +31,14 @@ void lattice() {
   for (const int threads : {1, 3}) {
     const auto flags = [&](const std::vector<double>& v) { return matrix_flags(ptr.data(), col.data(), v.data(), n, threads); };
     const auto whole = flags(val);
-    CHECK(whole.pattern && whole.symmetric && whole.hermitian && whole.positive && whole.dominant);
+    CHECK(whole.pattern && whole.symmetric && whole.hermitian && whole.positive && whole.dominant && !whole.rounded);
     for (int i = 0; i < n; ++i)
       for (int s = ptr[i]; s < ptr[i + 1]; ++s) {
         auto other = val;
         other[s] *= 1 + 1e-15;
-        CHECK(flags(other).symmetric);
+        CHECK(flags(other).symmetric && !flags(other).rounded);
+        other[s] = val[s] + (val[s] < 0 ? -5e-15 : 5e-15);  // rounding of a diagonal entry
+        CHECK(flags(other).symmetric && flags(other).rounded == (col[s] != i));
         other[s] = val[s] * (1 + 1e-6);
         CHECK(flags(other).symmetric == (col[s] == i));
         other[s] = std::numeric_limits<double>::quiet_NaN();

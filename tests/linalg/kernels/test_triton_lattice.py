@@ -313,7 +313,11 @@ def test_questions_about_patterns(name: str, where: str) -> None:
     changed[1] *= 1.1  # beside the first diagonal entry
     for v, symmetric in ((values, True), (changed, False)):
         counts = ours.structure_counts(crow, ccol, v.to(where)).tolist()
-        assert (counts[0] == 0, counts[1] == 0) == (True, symmetric)
+        assert (counts[0] == 0, counts[1] == 0, counts[2]) == (True, symmetric, 0)
+    small, near = (torch.tensor([2.0, 1e-9, 1e-9 + x, 2.0], dtype=values.dtype) for x in (0, 1e-15))
+    for v, rounded in ((small, 0), (near, 2)):
+        full = (torch.tensor(x, dtype=crow.dtype, device=where) for x in ([0, 2, 4], [0, 1, 0, 1]))
+        assert ours.structure_counts(*full, v.to(where)).tolist()[:3] == [0, 0, rounded]
     members = [values.to(where), changed.to(where), -values.to(where)]
     each = torch.stack([ours.structure_counts(crow, ccol, v) for v in members])
     *counts, longest = ours.structure_counts(crow, ccol, torch.stack(members)).tolist()
@@ -332,7 +336,7 @@ def test_empty_rows_and_one_sided_patterns(where: str) -> None:
     counts = ours.structure_counts(
         crow, col, torch.ones(3, dtype=torch.float64, device=where)
     ).tolist()
-    assert counts[:3] == [3, 0, 5]
+    assert counts[:4] == [3, 0, 0, 5]
 
 
 @pytest.mark.parametrize("where", WHERE)
