@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch_sla.assembly.dofs import Dofs
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["consistent_flux", "h1_seminorm_error", "l2_error", "residual"]
+__all__ = ["consistent_flux", "h1_seminorm_error", "l2_error", "residual", "root"]
 
 Exact = Callable[[Tensor], Tensor]
 
@@ -95,7 +95,13 @@ def _norm(basis: Basis, difference: Tensor, trailing: int) -> Tensor:
     square = difference.abs().square()
     if trailing:
         square = square.flatten(-trailing).sum(-1)
-    return basis.integrate(square).sum(-1).sqrt()
+    return root(basis.integrate(square).sum(-1))
+
+
+def root(square: Tensor) -> Tensor:
+    """Return the root of integrals of squares; at zero its derivative is zero, as that of a norm."""
+    zero = square == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, square).sqrt())
 
 
 def residual(pattern: Pattern, values: Tensor, load: Tensor, u: Tensor) -> Tensor:

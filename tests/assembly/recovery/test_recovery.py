@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log, log2, pi
 
 import numpy as np
@@ -214,3 +215,59 @@ def test_marking():
     assert fem.mark(eta, 1.0).tolist() == [0, 1, 2]
     with pytest.raises(ArgumentError, match=r"lies in \(0, 1\]"):
         fem.mark(eta, 0.0)
+
+
+@pytest.mark.parametrize(("cell", "order"), [("triangle", 1), ("quad", 1), ("triangle", 2)])
+def test_the_estimate_on_moved_points(tools, cell, order, generator):
+    """On moved points it is that of a mesh with these points, and its slope in them is that of differences."""
+    mesh = tools.structured(cell, 3)
+    moved = mesh.points.clone()
+    moved[:, 0] += 0.5 * moved[:, 1] + 0.3 * moved[:, 0] ** 2
+    dofs, there = (
+        fem.Dofs(m, fem.lagrange(cell, order)) for m in (mesh, replace(mesh, points=moved))
+    )
+    u = torch.rand(2, dofs.n, generator=generator, dtype=torch.float64)
+    weight = 1.0 + torch.rand(mesh.n_cells, 1, generator=generator, dtype=torch.float64)
+    found = fem.zz_estimate(dofs, u, weight, points=moved)
+    torch.testing.assert_close(found, fem.zz_estimate(there, u, weight))
+    assert not torch.allclose(found, fem.zz_estimate(dofs, u, weight))
+
+    def whole(points, weight):
+        return fem.zz_estimate(dofs, u, weight, points=points).square().sum(-1)
+
+    inputs = (moved.requires_grad_(), weight.requires_grad_())
+    assert torch.autograd.gradcheck(whole, inputs, fast_mode=True)
+
+
+def test_cells_without_error_have_an_estimate_with_a_slope():
+    """The sum of squares is smooth where some cells, or all, have no error; so is a norm that is squared."""
+    mesh = fem.interval_mesh(8)
+    dofs = fem.Dofs(mesh, fem.lagrange("line"))
+    weight = torch.cat([torch.zeros(4), torch.ones(4)]).double()[:, None]
+    u = torch.sin(3 * mesh.points[:, 0]).requires_grad_()
+    assert torch.equal(fem.zz_estimate(dofs, u, weight)[:4], torch.zeros(4).double())
+    assert torch.autograd.gradcheck(
+        lambda v: fem.zz_estimate(dofs, v, weight).square().sum(), u, fast_mode=True
+    )
+    still = torch.zeros(dofs.n).double().requires_grad_()
+    for size in (
+        fem.zz_estimate(dofs, still).sum(),
+        fem.l2_error(dofs, still, lambda x: torch.zeros_like(x[..., 0])),
+        fem.h1_seminorm_error(dofs, still, torch.zeros_like),
+    ):
+        (slope,) = torch.autograd.grad(size, still)
+        assert torch.equal(slope, torch.zeros_like(slope))
+
+
+def test_weights_of_an_estimate_that_are_refused():
+    mesh = fem.interval_mesh(2)  # as many cells as quadrature points in each
+    dofs = fem.Dofs(mesh, fem.lagrange("line"))
+    u = mesh.points[:, 0] ** 2
+    for weight in (torch.ones(2), torch.ones(2, 3), torch.ones(3, 1)):
+        with pytest.raises(ArgumentError, match=r"expected a number or \[\*batch, 2\|1, 2\|1\]"):
+            fem.zz_estimate(dofs, u, weight)
+    with pytest.raises(ArgumentError, match="must not be negative; its least value is -3"):
+        fem.zz_estimate(dofs, u, torch.tensor([[1.0], [-3.0]]))
+    steps = fem.Dofs(mesh, fem.P0("line"))
+    with pytest.raises(ArgumentError, match="have no gradient"):
+        fem.zz_estimate(steps, torch.ones(2).double())
