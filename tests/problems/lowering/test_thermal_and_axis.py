@@ -123,3 +123,56 @@ def test_the_energy_under_averaged_dilatation_is_the_work_done(cell, order):
     heated, both = body.solve(T=T, f=0.0), body.solve(T=T)
     torch.testing.assert_close(both["stored"] - heated["stored"], loaded["stored"])
     assert body.check_gradients(T=T, f=1.0).passed
+
+
+TWO = [[0.0, 0.0], [1.0, 0.0], [3.0, 0.0], [0.0, 1.0], [1.0, 1.0], [3.0, 1.0]]
+
+
+def two_cells(**more):
+    return ElasticityProblem(
+        mesh=MeshArrays(points=TWO, cells=[[0, 1, 4, 3], [1, 2, 5, 4]], cell="quad"),
+        boundary=[Dirichlet("x > -1", ["x", "2*x"])],
+        outputs=[
+            Field("cells", "u", on="cells"),
+            Field("nodes", "grad(u)[0, 0]*u", on="nodes"),
+        ],
+        **more,
+    )
+
+
+@pytest.mark.parametrize("model", ["axisymmetric", "plane_stress"])
+def test_means_of_fields_are_over_the_volume(model):
+    # That of x over a ring from a to b is 2 (b³ - a³) / 3 (b² - a²), as over a plate whose thickness is x.
+    body = two_cells(model=model, thickness=None if model == "axisymmetric" else "x")
+    found = body.solve()
+    inner, middle, outer = 2 / 3, 2 * 27 / (3 * 9), 2 * 26 / (3 * 8)
+    factor = torch.tensor([1.0, 2.0]).double()
+    for name, mean in (("cells", [inner, outer]), ("nodes", [inner, middle, outer] * 2)):
+        wanted = torch.tensor(mean, dtype=torch.float64)[:, None] * factor
+        assert torch.allclose(found[name], wanted, rtol=1e-12)
+
+
+def test_means_over_the_volume_of_a_batch_and_their_slopes():
+    # With the thickness 1 + c x the mean of x over the cell from a to b is a quotient of polynomials.
+    body = two_cells(
+        model="plane_stress", thickness="1 + c*x", parameters=[Parameter("c", default=0.0)]
+    )
+    c = torch.tensor([0.0, 0.5, 2.0]).double().requires_grad_()
+
+    def part(k, a, b):
+        return (b ** (k + 1) - a ** (k + 1)) / (k + 1)
+
+    def first(a, b):
+        return part(1, a, b) + c * part(2, a, b)
+
+    def volume(a, b):
+        return part(0, a, b) + c * part(1, a, b)
+
+    found = body.solve(c=c)
+    cells = torch.stack([first(0, 1) / volume(0, 1), first(1, 3) / volume(1, 3)], -1)
+    middle = first(0, 3) / volume(0, 3)
+    assert torch.allclose(found["cells"][..., 0], cells, rtol=1e-12)
+    assert torch.allclose(found["nodes"][..., 1, 1], 2 * middle, rtol=1e-12)
+    (slope,) = torch.autograd.grad(found["cells"][..., 0].sum(), c, retain_graph=True)
+    (wanted,) = torch.autograd.grad(cells.sum(), c)
+    assert torch.allclose(slope, wanted, rtol=1e-10)

@@ -281,16 +281,18 @@ def _field(taken: Taken, output: kinds.Field, path: str) -> Tensor:
     full = _expanded(value, cells.n, cells.q, taken.batch)
     if output.on == "quadrature":
         return full.flatten(-2 - value.rank, -1 - value.rank)
-    dx = cells.basis.dx.reshape(cells.n, cells.q, *[1] * value.rank)
+    factor, ones = model.measure(scene, cells), [1] * value.rank
+    dx = cells.basis.dx if factor is None else factor * cells.basis.dx
     site = full.ndim - value.rank - 2
-    integral = (full * dx).sum(site + 1)
-    volume = cells.basis.dx.sum(-1)
+    integral = (full * dx.reshape(*dx.shape, *ones)).sum(site + 1)
+    volume = dx.sum(-1)
     if output.on == "cells":
-        return integral / volume.reshape(-1, *[1] * value.rank)
+        return integral / volume.reshape(*volume.shape, *ones)
     each = mesh.cells.shape[1]
     last = integral.movedim(site, -1)
     flat = last[..., None].expand(*last.shape, each).flatten(-2)
-    around = mesh.cell_points.sum(volume.repeat_interleave(each))
+    around = mesh.cell_points.sum(volume.repeat_interleave(each, -1))
+    around = around.reshape(*around.shape[:-1], *ones, -1)
     return (mesh.cell_points.sum(flat) / around).movedim(-1, site)
 
 

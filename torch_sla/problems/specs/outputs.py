@@ -238,8 +238,9 @@ class Minimum(OutputSpec):
 class Field(OutputSpec):
     """An expression as a field: ``[*batch, n_sites, *shape]``.
 
-    On cells: the mean over each cell. On nodes: the value there; where the expression jumps between
-    cells, the mean of the cells around, weighted by volume.
+    On cells: the mean over the volume of each cell, of which the thickness, or the circumference of a body of
+    revolution, is a part. On nodes: the value there; where the expression jumps between cells, the mean over the volume
+    of all cells around.
 
     Examples
     --------
