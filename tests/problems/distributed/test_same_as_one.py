@@ -48,6 +48,15 @@ def test_parts_in_one_process(case: str, parts: int) -> None:
     same(solved(distribute(problem, parts), values), whole(case))
 
 
+@pytest.mark.parametrize("case", ["corner", "learned"])
+def test_parts_of_a_problem_that_asks_for_a_quadrature(case: str) -> None:
+    problem, values = problem_of(case)
+    fine = problem.updated(quadrature_degree=7)
+    wanted = solved(fine, values)
+    same(solved(distribute(fine, 3), values), wanted)
+    assert float((wanted.loss - whole(case).loss).abs()) > 1e-9 * float(wanted.loss.abs())
+
+
 @pytest.mark.distributed
 @pytest.mark.parametrize(
     ("case", "size"),

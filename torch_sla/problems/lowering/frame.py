@@ -18,7 +18,7 @@ from torch_sla.problems.lowering.acting import ActingLaws
 from torch_sla.problems.lowering.compiled import Compiled, Unknown, compiled, structure_key
 from torch_sla.problems.lowering.conditions import check_overlap, given_values, select
 from torch_sla.problems.lowering.device import Placement, about, solver_device, travelling
-from torch_sla.problems.lowering.geometry import Geometry
+from torch_sla.problems.lowering.geometry import Geometry, degree_of
 from torch_sla.problems.lowering.mesh import build_mesh
 from torch_sla.problems.lowering.parameters import Given, resolve
 from torch_sla.problems.lowering.scene import Scene
@@ -75,6 +75,8 @@ class Frame(ActingLaws):
         The structure, shared by all problems with the same structural hash.
     mesh
         The mesh with the declared coordinates.
+    degree
+        Degree of the quadrature in cells and on facets.
     """
 
     def __init__(self, spec: FieldProblem, part: PartOfMesh | None = None) -> None:
@@ -85,6 +87,7 @@ class Frame(ActingLaws):
         self.ranks = spec.fields
         mesh = build_mesh(spec.mesh) if part is None else part.mesh
         self.unknowns = self.unknowns_of(spec, mesh.dim)
+        self.degree = degree_of(spec, self.unknowns)
         selections = tuple(
             select(spec, i, mesh, self.unknowns, part) for i in range(len(spec.boundary))
         )
@@ -152,11 +155,6 @@ class Frame(ActingLaws):
         """The facets of this mesh that lie in the boundary of the whole."""
         known = None if self.part is None else self.part.outer
         return self.mesh.boundary if known is None else known
-
-    @cached_property
-    def degree(self) -> int:
-        """Degree of the quadrature."""
-        return max(2 * max(u.order for u in self.unknowns), 1)
 
     @property
     def nodal(self) -> Dofs:

@@ -12,13 +12,15 @@ from torch import Tensor
 
 from torch_sla.assembly import CellBasis, Dofs, FacetBasis, Interpolation
 from torch_sla.assembly.kernels.contents import contents
-from torch_sla.errors import MeshError
+from torch_sla.errors import MeshError, SpecError
 
 if TYPE_CHECKING:
     from torch_sla.assembly import Basis
+    from torch_sla.problems.lowering.compiled import Unknown
     from torch_sla.problems.lowering.model import Model
+    from torch_sla.problems.specs.field_problem import FieldProblem
 
-__all__ = ["Geometry", "Levels"]
+__all__ = ["Geometry", "Levels", "degree_of"]
 
 _SAMPLE = 4096
 """Of numbers, which tells whether many of them are the same."""
@@ -41,6 +43,19 @@ def levels_of(x: Tensor) -> Levels | None:
     if 8 * len(values) > len(x):
         return None
     return Levels(torch.from_numpy(values), torch.from_numpy(index).int())
+
+
+def degree_of(spec: FieldProblem, unknowns: tuple[Unknown, ...]) -> int:
+    """Return the degree of the quadrature: what is exact for products of two functions, or more if asked for."""
+    order, asked = max(u.order for u in unknowns), spec.quadrature_degree
+    least = max(2 * order, 1)
+    if asked is not None and asked < least:
+        raise SpecError(
+            f"a quadrature of degree {asked} is not exact for products of two functions of order {order}; give at "
+            f"least {least}, or leave it out",
+            path="quadrature_degree",
+        )
+    return asked or least
 
 
 class Geometry:

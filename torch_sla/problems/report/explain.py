@@ -28,12 +28,13 @@ def explain(model: Model | Algebra | Analysis, values: Mapping[str, Any]) -> str
         return "\n".join([_head(model), *device, *_declared(model), *model.describe(values)])
     spec, mesh, numbering = model.spec, model.mesh, model.numbering
     fixed = len(model.compiled.constrained)
+    asked = spec.quadrature_degree
     lines = [
         _head(model),
         f"  mesh        {mesh.n_cells} {mesh.cell} cells, {mesh.n_points} points in {mesh.dim}D",
         (
             f"  unknowns    {numbering.n}, of which {fixed} have a given value; order {spec.order}, "
-            f"{spec.solver.dtype}"
+            f"{spec.solver.dtype}{f', quadrature of degree {asked}' if asked else ''}"
         ),
         (
             f"  matrix      {numbering.pattern.nnz_csr} entries, "

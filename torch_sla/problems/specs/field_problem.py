@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -33,6 +33,11 @@ class FieldProblem(Problem):
 
     mesh: MeshSpec = Field(description="The mesh of the body.")
     order: Literal[1, 2] = Field(default=1, description="Polynomial order of the elements.")
+    quadrature_degree: Annotated[int, Field(ge=1, le=60)] | None = Field(
+        default=None,
+        description="Degree of the polynomials of which integrals over cells and facets are exact (on quads and "
+        "hexahedra, in each direction); twice the highest order of the elements when left out, and no less.",
+    )
     boundary: Listed[Boundary] = Field(
         default=(), description="Conditions; facets without one are free of flux."
     )
