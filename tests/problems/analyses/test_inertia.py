@@ -24,7 +24,7 @@ def rod(capacity: object) -> PoissonProblem:
 
 
 @pytest.mark.parametrize("scheme", ["bdf2", "explicit"])
-@pytest.mark.parametrize("capacity", [-1.0, "x - 0.5"])
+@pytest.mark.parametrize("capacity", ["-1.0 + 0*x", "x - 0.5"])
 def test_a_negative_capacity_is_refused(scheme: str, capacity: object) -> None:
     march = TransientProblem(of=rod(capacity), initial=1.0, end=0.1, steps=4, scheme=scheme)
     with pytest.raises(ArgumentError, match="capacity must not be negative; its least value is"):

@@ -113,14 +113,17 @@ WRONG = {
         "three values",
     ),
     "an impossible ratio": (lambda: elastic(poisson_ratio=0.5), "plane_strain needs"),
-    "a negative modulus": (lambda: elastic(young_modulus=-1.0), "young_modulus must be positive"),
+    "a negative modulus": (
+        lambda: elastic(young_modulus=-1.0),
+        "young_modulus: it must be positive; received -1",
+    ),
     "one direction of two": (
         lambda: elastic(boundary=[HELD, Spring("right", stiffness=[1.0])]),
         "boundary.1.stiffness: a stiffness for 2 directions is needed, or a number for all; received 1",
     ),
     "a negative spring": (
         lambda: elastic(boundary=[HELD, Spring("right", stiffness=-1.0)]),
-        "stiffness must not",
+        "boundary.1.stiffness: it must not be negative; received -1",
     ),
     "a load outside": (
         lambda: elastic(boundary=[HELD, PointLoad(at=[(7.0, 0.0)], value=[1.0, 0.0])]),
@@ -178,7 +181,7 @@ WRONG = {
     "a flow on a line": (lambda: StokesProblem(mesh=IntervalMesh(cells=2)), "2 or 3 dimensions"),
     "no viscosity": (
         lambda: StokesProblem(mesh=FLAT, viscosity=0.0, boundary=[HELD]),
-        "viscosity must be positive",
+        "viscosity: it must be positive; received 0",
     ),
     "an unknown unknown": (
         lambda: WeakFormProblem(

@@ -12,6 +12,7 @@ from torch_sla import (
     BoxMesh,
     Compliance,
     Dirichlet,
+    ElasticityProblem,
     Energy,
     Field,
     Flux,
@@ -30,6 +31,7 @@ from torch_sla import (
     RectangleMesh,
     Robin,
     Solver,
+    TransientProblem,
     load_problem,
 )
 from torch_sla.errors import SpecError
@@ -178,6 +180,34 @@ def test_pickles() -> None:
 def test_bad_declarations(changes: dict[str, object], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         tour(**changes)
+
+
+def test_signs_of_declared_numbers_are_checked_before_anything_is_solved(tmp_path) -> None:
+    plate: dict[str, Any] = {"mesh": MESH, "model": "plane_stress"}
+    heat = PoissonProblem(mesh=MESH)
+    body = ElasticityProblem(**plate)
+    for problem, name, value, message in (
+        (heat, "diffusivity", -1.0, "diffusivity: it must be positive; received -1"),
+        (heat, "diffusivity", 0, "diffusivity: it must be positive; received 0"),
+        (heat, "diffusivity", {"a": 1.0, "*": -2.0}, r"diffusivity.\*: it must be positive"),
+        (heat, "capacity", -3.0, "capacity: it must not be negative; received -3"),
+        (body, "young_modulus", -1.0, "young_modulus: it must be positive; received -1"),
+        (body, "thickness", 0.0, "thickness: it must be positive; received 0"),
+        (body, "density", -1.0, "density: it must not be negative; received -1"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            problem.updated(**{name: value})
+    with pytest.raises(SpecError, match="mass_damping: it must not be negative"):
+        TransientProblem(of=body, end=1.0, steps=2, mass_damping=-0.1)
+    # What may be a number of either sign, or of a part without cells, stays so.
+    heat.updated(reaction=-1.0, capacity=0.0, diffusivity={"a": 1.0, "*": 0.0})
+    heat.updated(diffusivity=[[2.0, -1.0], [-1.0, 2.0]])
+    path = tmp_path / "plate.yaml"
+    path.write_text(
+        "version: 2\ntype: poisson\nmesh: {type: interval, cells: 2}\ndiffusivity: -1\n"
+    )
+    with pytest.raises(SpecError, match=r"plate.yaml:4: diffusivity: it must be positive"):
+        load_problem(path)
 
 
 @pytest.mark.parametrize(
@@ -339,10 +369,16 @@ _mesh = st.one_of(
 )
 
 
+def _negative(value: object) -> bool:
+    """Whether a value is, or holds, a number that is no diffusivity."""
+    entries = value.values() if isinstance(value, dict) else [value]
+    return any(isinstance(x, int | float) and x <= 0 for x in entries)
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     mesh=_mesh,
-    diffusivity=_value,
+    diffusivity=_value.filter(lambda v: not _negative(v)),
     source=_value,
     reaction=st.one_of(st.none(), _value),
     boundary=st.lists(_boundary, max_size=3),

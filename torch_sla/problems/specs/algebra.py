@@ -197,12 +197,12 @@ class EigenProblem(AlgebraProblem):
         default=None,
         description="C of (K + λ C + λ² M) v = 0 with the matrix K: a mode moves like exp(λ t).",
     )
-    mass_damping: Annotated[Value, Place("constant")] = Field(
+    mass_damping: Annotated[Value, Place("constant", sign="nonnegative")] = Field(
         default=0.0,
         description="Of a physics with two derivatives in time: α of the damping C = α M + β K (1/s); a mode moves "
         "like exp(λ t), and of each conjugate pair the half above the real axis is given.",
     )
-    stiffness_damping: Annotated[Value, Place("constant")] = Field(
+    stiffness_damping: Annotated[Value, Place("constant", sign="nonnegative")] = Field(
         default=0.0, description="β of that damping (s); K is the stiffness of the undeformed body."
     )
     kind: Literal["modes", "prestressed", "buckling"] = Field(

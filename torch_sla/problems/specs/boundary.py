@@ -206,7 +206,7 @@ class Spring(Condition):
     on: Selector | None = Field(
         default=None, kw_only=False, description="Tag, tags or predicate: an elastic foundation."
     )
-    stiffness: Annotated[Value, Place("facets", (0, 1))] = Field(  # type: ignore[misc]
+    stiffness: Annotated[Value, Place("facets", (0, 1), sign="nonnegative")] = Field(  # type: ignore[misc]
         kw_only=False,
         description="Force per area and displacement (N/m³) on facets, force per displacement (N/m) "
         "at points; not negative.",

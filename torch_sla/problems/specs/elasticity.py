@@ -55,7 +55,7 @@ class ElasticityProblem(FieldProblem):
         default=None,
         description="What the mesh stands for; solid in 3D. axisymmetric: x is the radius, y the axis.",
     )
-    young_modulus: Annotated[Value, Place("cells", (0, 1))] = Field(
+    young_modulus: Annotated[Value, Place("cells", (0, 1), sign="positive")] = Field(
         default=1.0, description="E (Pa), positive; a vector [Ex, Ey, Ez] makes it orthotropic."
     )
     poisson_ratio: Annotated[Value, Place("cells", (0, 1))] = Field(
@@ -69,10 +69,10 @@ class ElasticityProblem(FieldProblem):
         description="averaged takes the mean volume change of each cell, which keeps nearly "
         "incompressible bodies from locking (plane_strain and solid; quad, hexahedron, or order 2).",
     )
-    density: Annotated[Value, Place("cells")] = Field(
+    density: Annotated[Value, Place("cells", sign="nonnegative")] = Field(
         default=1.0, description="Mass per volume (kg/m³); makes the mass matrix."
     )
-    thickness: Annotated[Value | None, Place("cells")] = Field(
+    thickness: Annotated[Value | None, Place("cells", sign="positive")] = Field(
         default=None, description="Thickness of plane models (m); 1 when left out."
     )
     body_force: Annotated[Load | None, Place("cells", (1,))] = Field(

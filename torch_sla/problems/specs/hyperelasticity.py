@@ -91,7 +91,7 @@ class HyperelasticityProblem(FieldProblem):
     body_force: Annotated[Load | None, Place("cells", (1,))] = Field(
         default=None, description="Force per undeformed volume (N/m³)."
     )
-    density: Annotated[Value, Place("cells")] = Field(
+    density: Annotated[Value, Place("cells", sign="nonnegative")] = Field(
         default=1.0, description="Mass per undeformed volume (kg/m³); makes the mass matrix."
     )
     load_steps: Annotated[int, Field(ge=1, le=100_000)] = Field(

@@ -171,6 +171,7 @@ def check_laws(
             ranks, forbidden = here | normal, {**blind, **unseen}
             _check_blind(law, parameters)
         _check(law, law.value, law.path, parameters, ranks, forbidden)
+        _check_sign(law)
     return parameters
 
 
@@ -198,6 +199,19 @@ def check_rank(rank: int, allowed: Sequence[int], path: str, shape: Sequence[int
     wanted = " or ".join(_RANKS[r] for r in allowed)
     remedy = "; drop the dimensions of one" if set(shape) == {1} and 0 in allowed else ""
     raise SpecError(f"this is {found}{seen}; {wanted} is needed{remedy}", path=path)
+
+
+def _check_sign(law: Law) -> None:
+    """Check the sign of a number that is declared, or of those in a map; 0 in a map may stand where nothing is."""
+    entries = law.value.items() if isinstance(law.value, FrozenMap) else ((None, law.value),)
+    for tag, value in entries:
+        if law.place.sign == "any" or not isinstance(value, int | float):
+            continue
+        path = dotted(law.path if tag is None else (*law.path, tag))
+        if value < 0 and law.place.sign == "nonnegative":
+            raise SpecError(f"it must not be negative; received {value:g}", path=path)
+        if law.place.sign == "positive" and (value < 0 or (value == 0 and tag is None)):
+            raise SpecError(f"it must be positive; received {value:g}", path=path)
 
 
 def _check_blind(law: Law, parameters: Mapping[str, Parameter]) -> None:

@@ -63,12 +63,12 @@ class StokesProblem(FieldProblem):
 
     type: Literal["stokes"] = "stokes"
     order: Literal[2] = Field(default=2, description="Order of the velocity; the pressure has 1.")
-    viscosity: Annotated[Value, Place("cells")] = Field(
+    viscosity: Annotated[Value, Place("cells", sign="positive")] = Field(
         default=1.0, description="Dynamic viscosity (Pa s), positive."
     )
     body_force: Annotated[Load | None, Place("cells", (1,))] = Field(
         default=None, description="Force per volume (N/m³)."
     )
-    density: Annotated[Value, Place("cells")] = Field(
+    density: Annotated[Value, Place("cells", sign="nonnegative")] = Field(
         default=1.0, description="Mass per volume (kg/m³); makes the mass matrix."
     )

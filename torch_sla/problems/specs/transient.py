@@ -117,10 +117,10 @@ class TransientProblem(Problem):
         description="Times of the outputs instead of all steps, ascending; they are met exactly (s).",
     )
     events: Listed[Event] = Field(default=(), description="Levels that outputs may cross.")
-    mass_damping: Annotated[Value, Place("constant")] = Field(
+    mass_damping: Annotated[Value, Place("constant", sign="nonnegative")] = Field(
         default=0.0, description="α of the damping α M + β K, with two derivatives in time (1/s)."
     )
-    stiffness_damping: Annotated[Value, Place("constant")] = Field(
+    stiffness_damping: Annotated[Value, Place("constant", sign="nonnegative")] = Field(
         default=0.0,
         description="β of that damping (s); K is the stiffness of the undeformed body at the start.",
     )

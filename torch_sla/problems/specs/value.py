@@ -70,12 +70,15 @@ class Place:
         Whether the solution may be seen.
     named
         Whether the field is a mapping from names to laws.
+    sign
+        What numbers are that have a meaning; of those that are declared it is known before anything is solved.
     """
 
     on: Literal["cells", "facets", "dofs", "points", "output", "constant"]
     ranks: tuple[int, ...] = (0,)
     fields: bool = False
     named: bool = False
+    sign: Literal["any", "nonnegative", "positive"] = "any"
 
 
 class ArrayFile(Spec):
