@@ -9,6 +9,7 @@ from torch_sla import (
     EigenProblem,
     ElasticityProblem,
     IntervalMesh,
+    MeshArrays,
     Parameter,
     PoissonProblem,
     RectangleMesh,
@@ -42,6 +43,19 @@ def test_a_negative_density_is_refused() -> None:
     )
     with pytest.raises(ArgumentError, match="density must not be negative"):
         EigenProblem(of=body, k=2).solve()
+
+
+@pytest.mark.parametrize(("capacity", "count"), [("0*x", 4), ({"left": 1.0, "right": 0.0}, 2)])
+def test_modes_need_mass_everywhere(capacity: object, count: int) -> None:
+    mesh = MeshArrays(
+        points=[[0.0], [0.25], [0.5], [0.75], [1.0]],
+        cells=[[0, 1], [1, 2], [2, 3], [3, 4]],
+        cell="line",
+        cell_tags={"left": [0, 1], "right": [2, 3]},
+    )
+    body = PoissonProblem(mesh=mesh, capacity=capacity, boundary=[Dirichlet("x < 0.1", 0.0)])
+    with pytest.raises(ArgumentError, match=f"capacity: {count} of the 4 free unknowns have no"):
+        EigenProblem(of=body, k=1).solve()
 
 
 def test_options_without_meaning_are_refused() -> None:

@@ -193,6 +193,8 @@ def test_signs_of_declared_numbers_are_checked_before_anything_is_solved(tmp_pat
         (heat, "capacity", -3.0, "capacity: it must not be negative; received -3"),
         (body, "young_modulus", -1.0, "young_modulus: it must be positive; received -1"),
         (body, "thickness", 0.0, "thickness: it must be positive; received 0"),
+        (body, "poisson_ratio", 1.0, "poisson_ratio: plane_stress needs -1 < nu < 1.0; received 1"),
+        (body, "poisson_ratio", -1.0, "poisson_ratio: plane_stress needs -1 < nu < 1.0"),
         (body, "density", -1.0, "density: it must not be negative; received -1"),
     ):
         with pytest.raises(SpecError, match=message):
@@ -201,6 +203,9 @@ def test_signs_of_declared_numbers_are_checked_before_anything_is_solved(tmp_pat
         TransientProblem(of=body, end=1.0, steps=2, mass_damping=-0.1)
     # What may be a number of either sign, or of a part without cells, stays so.
     heat.updated(reaction=-1.0, capacity=0.0, diffusivity={"a": 1.0, "*": 0.0})
+    body.updated(poisson_ratio=0.6)
+    with pytest.raises(SpecError, match=r"poisson_ratio: plane_strain needs -1 < nu < 0\.5"):
+        body.updated(poisson_ratio=0.6, model="plane_strain")
     heat.updated(diffusivity=[[2.0, -1.0], [-1.0, 2.0]])
     path = tmp_path / "plate.yaml"
     path.write_text(

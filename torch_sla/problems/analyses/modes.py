@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, GradientError, SolveError, SpecError
 from torch_sla.linalg import SolveInfo, SparseTensor
+from torch_sla.linalg.checks import require
 from torch_sla.problems.algebra_solution import AlgebraSolution
 from torch_sla.problems.analyses.analysis import Analysis, inside
 from torch_sla.problems.analyses.spectrum import Found, FreeSpace, Pencil
@@ -24,6 +25,7 @@ from torch_sla.problems.results import Drawn
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.operators import Operator
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.progress import ProgressCallback
@@ -125,6 +127,7 @@ class Modes(Analysis):
             flat = space.recover(found.vectors.transpose(-1, -2))
             rest = self._rest(K, M, found.values, damped=D is not None)
             return ModalSolution(self, scene, M, found.values, flat, found, rest)
+        _require_mass(model, B)
         which, sigma = spec.which, spec.sigma
         end = {"SM": "SA", "SA": "SA"}.get(which) if sigma is None else None
         if sigma is None and which == "SM" and not model.determined:
@@ -373,6 +376,20 @@ class ModalSolution(Drawn, AlgebraSolution):
                 called = f"mode_{i + 1}.{name}" if len(inner.ranks) > 1 else f"mode_{i + 1}"
                 at_points |= real_parts(called, inner.at_points(mode.detach(), name, full=True))
         write_mesh(path, inner.full_mesh, at_points, {}, points=inner.filled(self.points.detach()))
+
+
+def _require_mass(model: Model, M: SparseTensor) -> None:
+    """Refuse free unknowns without mass, where modes are those of a positive definite one."""
+    diagonal = M.values.detach().index_select(-1, M.pattern.diagonal_slots)
+    none = (diagonal <= 0).sum(-1).amax()
+    what = next(iter(model.inertial), "mass")
+    require(
+        none == 0,
+        lambda: ArgumentError(
+            f"{what}: {int(none)} of the {M.shape[-1]} free unknowns have no mass, and modes have a mass of 1; give it "
+            "everywhere, however small"
+        ),
+    )
 
 
 def _require_reach(scene: Scene, K: Tensor, *more: Tensor | None) -> None:
