@@ -175,10 +175,10 @@ class TimeGrid:
                 shapes.append(tensor.shape if name == "mass damping" else tensor.shape[:-1])
         return tuple(np.broadcast_shapes(*shapes))
 
-    def rms(self, u: Tensor) -> float:
-        """Root mean square of the first unknown, the largest of a batch."""
-        found = self.model.rms(u.detach())
-        return float(found.max()) if found.numel() else 0.0
+    def rms(self, u: Tensor) -> Tensor:
+        """Root mean square of the first unknown ``[*batch]``."""
+        found: Tensor = self.model.rms(u.detach())
+        return found
 
     # -- what schemes ask -----------------------------------------------------------------------
 

@@ -124,7 +124,7 @@ class AdaptiveStepper(Stepper):
         if spec.adaptive is None:
             raise ValueError("steps are chosen where adaptive is given")
         self._options = spec.adaptive
-        self._level, self._rejected, self._size = 0, 0, 0.0
+        self._level, self._rejected, self._size = 0, 0, torch.zeros(())
         self._past: list[Past] = []
         self._taken = 0
 
@@ -153,7 +153,7 @@ class AdaptiveStepper(Stepper):
             new = scheme.step(grid, step, state)
             error = self._error(grid, scheme, step, state, new)
             # A trial that is too long tells the size of a field that starts from nothing.
-            self._size = max(self._size, grid.rms(new[0]))
+            self._size = torch.maximum(self._size, grid.rms(new[0]))
             ratio = self._ratio(grid.rms(error))
             factor = _SAFETY * max(ratio, 1e-12) ** (-1.0 / (scheme.order + 1))
             if ratio > 1.0:
@@ -193,17 +193,17 @@ class AdaptiveStepper(Stepper):
         half = scheme.step(grid, Step(step.start, middle, h, step.before), old)
         return scheme.step(grid, Step(middle, step.end, h, h), half)[0] - new[0]
 
-    def _ratio(self, found: float) -> float:
-        """Return an error over what is allowed."""
+    def _ratio(self, found: Tensor) -> float:
+        """Return an error over what is allowed, the largest of a batch: each member by its own size."""
         allowed = self._options.atol + self._options.rtol * self._size
-        if not math.isfinite(found):
-            return math.inf
-        return found / allowed if allowed else (math.inf if found else 0.0)
+        ratio = torch.where(found == 0, 0.0, found / allowed)
+        largest = float(ratio.max()) if ratio.numel() else 0.0
+        return largest if math.isfinite(largest) else math.inf
 
     def saved(self, steps: list[tuple[Step, int | None]]) -> dict[str, Tensor]:
         """Return what it needs to go on later, besides the state."""
-        memory = [float(self._level), float(self._rejected), self._size]
-        found = {"stepper": torch.tensor(memory, dtype=torch.float64)}
+        memory = [float(self._level), float(self._rejected)]
+        found = {"stepper": torch.tensor(memory, dtype=torch.float64), "size": self._size}
         for k, past in enumerate(self._past):
             found[f"past.{k}.t"] = torch.tensor(past.t, dtype=torch.float64)
             found[f"past.{k}.u"] = past.u
@@ -211,7 +211,8 @@ class AdaptiveStepper(Stepper):
 
     def restore(self, kept: dict[str, Tensor]) -> list[tuple[Step, int | None]]:
         """Take up what was saved; return the steps."""
-        level, rejected, self._size = kept["stepper"].tolist()
+        level, rejected = kept["stepper"].tolist()
+        self._size = kept["size"]
         self._level, self._rejected = int(level), int(rejected)
         count = sum(name.startswith("past.") for name in kept) // 2
         self._past = [Past(float(kept[f"past.{k}.t"]), kept[f"past.{k}.u"]) for k in range(count)]
