@@ -313,6 +313,41 @@ def test_convection(method: object, peclet: float) -> None:
     assert out.iterations <= 33
 
 
+@pytest.mark.parametrize("within", [[[1.0, 0.95], [0.95, 1.0]], [[1.0, 5.0], [-5.0, 1.0]]])
+@pytest.mark.parametrize("peclet", [0.3, 10.0])
+def test_convection_of_coupled_unknowns_is_smoothed_by_blocks(
+    within: list[list[float]], peclet: float
+) -> None:
+    A = sp.csr_array(sp.kron(upwinded(20, peclet), np.array(within)))
+    options = AMG(block=2, smoother="spai0", coarse_size=20)
+    hierarchy = DeviceAggregation(*split(A), options, None, unsymmetric=True)
+    out = gmres(
+        lambda x: torch.from_numpy(A @ x.numpy()),
+        rhs(800),
+        M=hierarchy.apply,
+        options=KrylovOptions(rtol=1e-8, maxiter=100),
+    )
+    assert out.result is Result.CONVERGED
+    assert out.iterations <= 33
+
+
+@pytest.mark.parametrize("unsymmetric", [False, True])
+@pytest.mark.parametrize("convection", [0.0, 3.0])
+def test_adjoint_with_blocks_of_nodes(unsymmetric: bool, convection: float) -> None:
+    A = sp.kron(upwinded(9, convection), [[1.0, 0.9], [0.9, 1.0]]).tolil()
+    A[30, 31] = A[31, 30] = 0.0
+    A[70:72, 76:78] = A[76:78, 70:72] = A[70:72, 70:72].toarray() * 0.95  # nodes that are tied
+    if unsymmetric:
+        A[50, 51] = 30.0
+    options = AMG(block=2, smoother="spai0", coarse_size=10, dtype="float64")
+    hierarchy = DeviceAggregation(*split(sp.csr_array(A)), options, None, unsymmetric=unsymmetric)
+    assert hierarchy._forward.stages[0].smoother.tied is not None
+    B, transposed = assembled(hierarchy, 162), assembled(hierarchy, 162, adjoint=True)
+    torch.testing.assert_close(transposed, B.T, rtol=1e-10, atol=1e-12)
+    if not unsymmetric and not convection:
+        torch.testing.assert_close(B, B.T, rtol=1e-10, atol=1e-12)
+
+
 def test_galerkin_product() -> None:
     A = delaunay(800, 2)
     hierarchy = DeviceAggregation(*split(A), AMG(dtype="float64", coarse_size=30), None)

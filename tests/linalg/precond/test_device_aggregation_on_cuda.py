@@ -19,15 +19,15 @@ from torch_sla.linalg.precond.multigrid.device.aggregation import DeviceAggregat
 pytestmark = NEEDS_CUDA
 
 
-@pytest.mark.parametrize("case", ["plane", "space", "jump", "elastic"])
+@pytest.mark.parametrize("case", ["plane", "space", "jump", "elastic", "blocks"])
 def test_cuda_agrees_with_the_cpu(case: str) -> None:
     vectors = None
-    if case == "elastic":
+    if case in ("elastic", "blocks"):
         A, points = elastic((8, 6, 6))
         vectors = rigid_body_modes(points)
     else:
         A = delaunay(6000, 3 if case == "space" else 2, 1e6 if case == "jump" else 1.0)
-    options = AMG(dtype="float64")
+    options = AMG(dtype="float64", smoother="spai0" if case == "blocks" else None)
     here = DeviceAggregation(*split(A), options, vectors)
     there = DeviceAggregation(
         *split(A, "cuda"), options, None if vectors is None else vectors.cuda()

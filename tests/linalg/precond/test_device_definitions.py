@@ -16,6 +16,7 @@ from torch_sla.linalg.kernels.rows import Rows
 from torch_sla.linalg.precond.multigrid import AMG, rigid_body_modes
 from torch_sla.linalg.precond.multigrid.device.aggregate import aggregate
 from torch_sla.linalg.precond.multigrid.device.aggregation import DeviceAggregation
+from torch_sla.linalg.precond.multigrid.device.blocks import grouped
 from torch_sla.linalg.precond.multigrid.device.coarse import coarse_inverse
 from torch_sla.linalg.precond.multigrid.device.lattice import DeviceLattice
 from torch_sla.linalg.precond.multigrid.device.smoothers import (
@@ -199,6 +200,26 @@ def test_weights_of_smoothers(name: str) -> None:
     torch.testing.assert_close(smoother.weight, torch.from_numpy(wanted))
     factor = 4 / (3 * radius) if name == "jacobi" else 1.0
     np.testing.assert_allclose(smoother.steps, [(factor, 0.0)] * 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("unsymmetric", [False, True])
+def test_blocks_of_nodes_are_least_squares(unsymmetric: bool) -> None:
+    rng = np.random.default_rng(0)
+    D = np.kron(poisson(4, 3).toarray() != 0, np.ones((3, 3))) * rng.standard_normal((36, 36))
+    D[4] = 2 * D[3]  # the rows of this node depend on each other
+    A = sp.csr_array(D)
+    flat = rows(A)
+    nodes = grouped(flat.crow, flat.ccol, flat.values, 3)
+    smoother, _ = make_smoother("spai0", 2, flat, nodes=nodes, unsymmetric=unsymmetric)
+    M = smoother.from_zero(rows(sp.csr_array((36, 36))), torch.eye(36, dtype=torch.float64)) / 2
+    wanted = np.zeros((36, 36))
+    for i in range(0, 36, 3):
+        here = slice(i, i + 3)
+        # M A_i: = E_i:, each row of M by itself
+        block = np.linalg.lstsq(D[here].T, np.eye(36)[:, here], rcond=None)[0].T
+        wanted[here, here] = block if unsymmetric else (block + block.T) / 2
+    wanted[3:6, 3:6] = np.diag(np.diag(D)[3:6] / (D[3:6] ** 2).sum(1))
+    np.testing.assert_allclose(M.numpy(), wanted, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("cycle", ["V", "W"])

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
+    from torch_sla.linalg.precond.multigrid.device.tied import Groups
     from torch_sla.linalg.precond.multigrid.options import AMG
     from torch_sla.linalg.sparse.pattern import Pattern
 
@@ -190,7 +191,7 @@ class DeviceAggregation(DeviceHierarchy):
             kept = self._kept[level] if level < len(self._kept) else None
             found = couplings(A, self._theta(edge), None if kept is None else kept.strong)
             tied = tied_groups(A.crow, A.ccol, A.values, found.own) if found.tied else None
-            smoother, radius = make_smoother(self._smoother, options.sweeps, flat, tied)
+            smoother, radius = self._smoother_of(A, flat, tied, options.sweeps)
             if refresh and kept is None:
                 break
             S, smoothing = strong_graph(A, found, damping / radius)
@@ -218,6 +219,11 @@ class DeviceAggregation(DeviceHierarchy):
         theta = self.options.strength
         return default_strength(edge) if theta is None else theta
 
+    def _smoother_of(
+        self, A: BlockRows, flat: Rows, tied: Groups | None, steps: int
+    ) -> tuple[Smoother, float]:
+        return make_smoother(self._smoother, steps, flat, tied, A, unsymmetric=self._unsymmetric)
+
     def _finish(
         self, A: BlockRows, flat: Rows, stages: list[Stage], scale: float, spread: float
     ) -> None:
@@ -230,7 +236,7 @@ class DeviceAggregation(DeviceHierarchy):
             inverse, nullity = full_rows(found.inverse), found.nullity
         else:
             tied = tied_groups(A.crow, A.ccol, A.values, own_sizes(A))
-            smoother, _ = make_smoother(self._smoother, _COARSE_STEPS, flat, tied)
+            smoother, _ = self._smoother_of(A, flat, tied, _COARSE_STEPS)
         stages.append(Stage(flat, smoother, A.values.shape[1]))
         unknowns = [stage.A.n_rows for stage in stages]
         twice = visited_twice(unknowns, self._visits, spread, small=_SMALL, share=_REVISITED)
@@ -256,8 +262,7 @@ class DeviceAggregation(DeviceHierarchy):
         """Bytes of the levels; the pattern it was built from is not counted."""
         held: list[Tensor] = [t for kept in self._kept for t in (kept.strong, kept.group)]
         for i, s in enumerate(self._forward.stages):
-            held.append(s.smoother.weight)
-            held += () if s.smoother.tied is None else s.smoother.tied.tensors
+            held += s.smoother.tensors
             for rows in (s.A, s.P, s.R):
                 if rows is not None:
                     held.append(rows.values)

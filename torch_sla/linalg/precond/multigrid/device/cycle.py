@@ -102,10 +102,11 @@ class Cycle:
         return s.smoother(s.A, add_product(s.P, xc, x), r)
 
     def adjoint(self) -> Cycle:
-        """Return the cycle of ``Bᵀ``: this one for a symmetric matrix."""
+        """Return the cycle of ``Bᵀ``: this one for a symmetric matrix, where no blocks smooth that may not be."""
         first = self.stages[0].A
         mirrored = _transposed(first)
-        if torch.equal(mirrored.crow, first.crow) and torch.equal(mirrored.ccol, first.ccol):
+        same = torch.equal(mirrored.crow, first.crow) and torch.equal(mirrored.ccol, first.ccol)
+        if same and not any(isinstance(s.smoother.weight, Rows) for s in self.stages):
             gap = (mirrored.values - first.values).abs()
             if not gap.numel() or bool(gap.amax() <= _SYMMETRIC * first.values.abs().amax()):
                 return self

@@ -12,9 +12,22 @@ import torch
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.checks import read
-from torch_sla.linalg.kernels.rows import Rows, product, relax, residual, row_sums, scaled_product
+from torch_sla.linalg.kernels.rows import (
+    Rows,
+    add_product,
+    product,
+    relax,
+    residual,
+    row_sums,
+    scaled_product,
+)
 from torch_sla.linalg.kernels.sparse import diagonal, expand_rows, transpose_csr
-from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows, multiply
+from torch_sla.linalg.precond.multigrid.device.blocks import (
+    BlockRows,
+    diagonal_blocks,
+    flatten,
+    multiply,
+)
 from torch_sla.linalg.precond.multigrid.device.coarse import SINGULAR
 from torch_sla.linalg.precond.multigrid.device.tied import compressed
 
@@ -68,11 +81,7 @@ class Tied:
 
     def adjoint(self, A: Rows) -> Tied:
         """Return the blocks of the transposed matrix, which is given."""
-        crow, ccol, perm = transpose_csr(self.inverse.crow, self.inverse.ccol, self.inverse.n_cols)
-        turned = replace(
-            self.inverse, crow=crow, ccol=ccol, values=self.inverse.values[perm.long()]
-        )
-        return Tied(self.rows, some_rows(A, self.rows), turned)
+        return Tied(self.rows, some_rows(A, self.rows), _turned(self.inverse))
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -88,14 +97,15 @@ class Smoother:
     Parameters
     ----------
     weight
-        ``w`` ``[n]``, zero at tied rows.
+        ``w`` ``[n]``, zero at tied rows, or a matrix of a block for each node.
     steps
-        ``(alpha, momentum)`` of each, short enough for kernels that take them in single precision.
+        ``(alpha, momentum)`` of each, short enough for kernels that take them in single precision. With blocks there
+        is no momentum.
     tied
         Blocks in place of ``w`` at tied rows; None where there are none.
     """
 
-    weight: Tensor
+    weight: Tensor | Rows
     steps: tuple[tuple[float, float], ...]
     tied: Tied | None = None
 
@@ -106,7 +116,10 @@ class Smoother:
     def from_zero(self, A: Rows, b: Tensor) -> Tensor:
         """Smooth from a zero guess, ``b`` ``[n, K]``."""
         first = self.steps[0][0]
-        x, before = (first * self.weight).unsqueeze(1) * b, None
+        if isinstance(self.weight, Rows):
+            x, before = product(self.weight, first * b), None
+        else:
+            x, before = (first * self.weight).unsqueeze(1) * b, None
         if self.tied is not None:
             self.tied.put(x, first * b)
         for alpha, momentum in self.steps[1:]:
@@ -123,14 +136,35 @@ class Smoother:
     def _step(
         self, A: Rows, x: Tensor, b: Tensor, alpha: float, before: Tensor | None, momentum: float
     ) -> Tensor:
-        y = relax(A, x, b, self.weight, alpha, before=before, momentum=momentum)
+        if isinstance(self.weight, Rows):
+            y = add_product(self.weight, alpha * residual(A, x, b), x)
+        else:
+            y = relax(A, x, b, self.weight, alpha, before=before, momentum=momentum)
         if self.tied is not None:
             self.tied.step(y, x, b, alpha)
         return y
 
     def adjoint(self, A: Rows) -> Smoother:
         """Return the smoother of the transposed matrix, which is given."""
-        return self if self.tied is None else replace(self, tied=self.tied.adjoint(A))
+        w, tied = self.weight, self.tied
+        return replace(
+            self,
+            weight=_turned(w) if isinstance(w, Rows) else w,
+            tied=None if tied is None else tied.adjoint(A),
+        )
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that it holds."""
+        w = self.weight
+        kept = (w.crow, w.ccol, w.values) if isinstance(w, Rows) else (w,)
+        return kept if self.tied is None else (*kept, *self.tied.tensors)
+
+
+def _turned(blocks: Rows) -> Rows:
+    """Transpose a matrix of blocks on the diagonal."""
+    crow, ccol, perm = transpose_csr(blocks.crow, blocks.ccol, blocks.n_cols)
+    return replace(blocks, crow=crow, ccol=ccol, values=blocks.values[perm.long()])
 
 
 def _short(x: float) -> float:
@@ -186,7 +220,13 @@ def _growth(A: Rows, inverse: Tensor, tied: Tied | None, start: Tensor) -> Tenso
 
 
 def make_smoother(
-    name: str, sweeps: int, A: Rows, groups: Groups | None = None
+    name: str,
+    sweeps: int,
+    A: Rows,
+    groups: Groups | None = None,
+    nodes: BlockRows | None = None,
+    *,
+    unsymmetric: bool = False,
 ) -> tuple[Smoother, float]:
     """Make a smoother for the scalar matrix of a level; also returns the spectral radius of ``D⁻¹ A``.
 
@@ -198,7 +238,12 @@ def make_smoother(
         Steps; Chebyshev uses degree ``sweeps + 1``.
     groups
         Rows that are tied.
+    nodes
+        The same matrix in blocks: ``"spai0"`` has a block for each node, the others know rows only.
+    unsymmetric
+        Blocks are then not made symmetric, which would keep the cycle of a symmetric matrix symmetric.
     """
+    weight: Tensor | Rows
     d = diagonal(A.crow, A.ccol, A.values, A.n_cols)
     inverse = torch.where(d != 0, 1.0 / torch.where(d != 0, d, 1.0), 0.0)
     size = row_sums(A.crow, A.values.abs(), A.longest)
@@ -216,6 +261,9 @@ def make_smoother(
     elif name == "l1_jacobi":
         weight = torch.where(size > 0, d.sign() / torch.where(size > 0, size, 1.0), 0.0)
         steps = ((1.0, 0.0),) * sweeps
+    elif name == "spai0" and nodes is not None and nodes.values.shape[1] > 1:
+        weight = _least_squares(nodes, A, tied, symmetric=not unsymmetric)
+        steps = ((1.0, 0.0),) * sweeps
     elif name == "spai0":
         square = row_sums(A.crow, A.values.square(), A.longest)
         weight = torch.where(square > 0, d / torch.where(square > 0, square, 1.0), 0.0)
@@ -225,9 +273,34 @@ def make_smoother(
             f"`smoother` must be chebyshev, jacobi, l1_jacobi or spai0 on a device, got {name!r}; "
             "sweeps row after row have no parallel form"
         )
-    if tied is not None:
+    if tied is not None and not isinstance(weight, Rows):
         weight = weight.index_fill(0, tied.rows, 0.0)
     return Smoother(weight, steps, tied), radius
+
+
+def _least_squares(nodes: BlockRows, A: Rows, tied: Tied | None, *, symmetric: bool) -> Rows:
+    """Return the blocks ``M`` that bring ``M A`` closest to the identity, or their symmetric parts; zero at tied rows.
+
+    Where the rows of a node depend on each other, the block is the diagonal of their weights as scalar rows.
+    """
+    edge = nodes.values.shape[1]
+    D = diagonal_blocks(nodes).double()
+    S = row_sums(nodes.crow, nodes.values @ nodes.values.mT, nodes.longest).double()
+    square = S.diagonal(dim1=1, dim2=2)
+    scale = torch.where(square > 0, square, 1.0).rsqrt().unsqueeze(2)
+    L, failed = torch.linalg.cholesky_ex(S * scale * scale.mT)
+    # The squares of a row forget what is smaller than the root of the rounding.
+    pivot = L.diagonal(dim1=1, dim2=2).square().amin(1)
+    sound = (failed == 0) & (pivot > edge * torch.finfo(nodes.values.dtype).eps)
+    M = (scale * torch.cholesky_solve(scale * D, L)).mT
+    M = (M + M.mT) / 2 if symmetric else M
+    own = D.diagonal(dim1=1, dim2=2) * scale.squeeze(2).square()
+    M = torch.where(sound[:, None, None], M, torch.diag_embed(own))
+    if tied is not None:
+        M = M.contiguous()
+        M.view(-1, edge).mul_(torch.ones_like(own).flatten().index_fill(0, tied.rows, 0.0)[:, None])
+    node = torch.arange(nodes.n_rows + 1, dtype=A.ccol.dtype, device=A.ccol.device)
+    return flatten(BlockRows(node, node[:-1], M, nodes.n_rows, 1), A.values.dtype)
 
 
 def _tied(name: str, A: Rows, groups: Groups) -> Tied | None:
