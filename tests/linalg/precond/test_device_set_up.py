@@ -18,7 +18,7 @@ from torch_sla.linalg.kernels import spgemm, triton
 from torch_sla.linalg.precond.multigrid.device.aggregate import aggregate
 from torch_sla.linalg.precond.multigrid.device.aggregation import DeviceAggregation
 from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows, transpose
-from torch_sla.linalg.precond.multigrid.device.strength import couplings, strong_graph
+from torch_sla.linalg.precond.multigrid.device.strength import Strong, couplings, strong_graph
 from torch_sla.linalg.precond.multigrid.options import AMG
 from torch_sla.linalg.sparse.pattern import Pattern
 
@@ -77,6 +77,30 @@ def test_strong_parts(dtype: torch.dtype, given: bool, monkeypatch: pytest.Monke
             torch.testing.assert_close(got, wanted)
         else:
             assert torch.equal(got, wanted)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_aggregates_of_graphs_that_are_not_symmetric(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    joined = (torch.rand(40, 40, generator=generator) < 0.05).fill_diagonal_(True)
+    row, col = joined.nonzero(as_tuple=True)
+    crow = torch.nn.functional.pad(joined.sum(1).cumsum(0), (1, 0))
+    size = torch.where(row == col, -torch.inf, torch.rand(len(col), generator=generator))
+
+    def found(device: str) -> tuple[Tensor, int]:
+        group, count = aggregate(Strong(*(t.to(device) for t in (crow, col, size))))
+        return group.cpu(), count
+
+    group, count = found(DEVICE)
+    coupled = joined.sum(1) > 1
+    assert torch.equal(group >= 0, coupled)
+    assert set(group[coupled].tolist()) == set(range(count))  # none lost its root to another
+    monkeypatch.setattr(triton, "runs", lambda *_: False)
+    wanted = found("cpu")
+    assert count == wanted[1]
+    assert torch.equal(group, wanted[0])
 
 
 def test_a_row_without_diagonal_is_named() -> None:

@@ -51,7 +51,10 @@ def _crowded(crow, ccol, group, key, n_rows, least, ROOT: tl.constexpr,
 @triton.jit(do_not_specialize=["n_rows"])
 def _spread(crow, ccol, group, key, number, before, n_rows, ROOT: tl.constexpr,
             ROWS: tl.constexpr, WIDTH: tl.constexpr):  # fmt: skip
-    """Free rows take the number of the root within one step, which there is one of at most."""
+    """Roots keep their number, other free rows take that of the root within one step.
+
+    Of a graph that is not symmetric several may be there, of which the last is taken, and roots may see others.
+    """
     row, chosen, start, length = _rows_of(crow, n_rows, group, ROWS)
     found = tl.full([ROWS, WIDTH], 0, tl.int64)
     for step in range(0, tl.max(length, 0), WIDTH):
@@ -60,7 +63,8 @@ def _spread(crow, ccol, group, key, number, before, n_rows, ROOT: tl.constexpr,
         j = j.to(tl.int64)
         root = live & (tl.load(key + j, mask=live, other=0) >= ROOT)
         found = tl.maximum(found, tl.load(number + j, mask=root, other=0))
-    mine = tl.max(found, 1)
+    own = chosen & (tl.load(key + row, mask=chosen, other=0) >= ROOT)
+    mine = tl.where(own, tl.load(number + row, mask=own, other=0), tl.max(found, 1))
     tl.store(group + row, mine - 1 + tl.load(before), mask=chosen & (mine > 0))
 
 
@@ -74,7 +78,9 @@ def _join(crow, ccol, size, group, joined, n_rows, ROWS: tl.constexpr, WIDTH: tl
         at, live = tile_entries(start, length, step, WIDTH)
         j = tl.load(ccol + at, mask=live, other=0).to(tl.int64)
         to = tl.load(group + j, mask=live, other=-1)
-        weight = tl.load(size + at, mask=live & (to >= 0), other=0.0)
+        # What couples to nothing has no aggregate; in a graph that is not symmetric others may couple to it.
+        there_is = live & (to >= 0) & (to < n_rows)
+        weight = tl.load(size + at, mask=there_is, other=0.0)
         here = tl.max(weight, 1)
         top = tl.maximum(most, here)
         last = tl.max(tl.where((weight == top[:, None]) & (weight > 0), to, -1), 1)
