@@ -12,6 +12,7 @@ import torch
 from tests.helpers.grids import rhs
 from tests.helpers.lattices import checkerboard
 from tests.helpers.meshed import delaunay, elastic, poisson, split
+from tests.helpers.singular_parts import plate
 from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
 from torch_sla.linalg.kernels import rows, spgemm
@@ -346,6 +347,38 @@ def test_adjoint_with_blocks_of_nodes(unsymmetric: bool, convection: float) -> N
     torch.testing.assert_close(transposed, B.T, rtol=1e-10, atol=1e-12)
     if not unsymmetric and not convection:
         torch.testing.assert_close(B, B.T, rtol=1e-10, atol=1e-12)
+
+
+def held_by_springs(bodies: int, edge: int, spring: float) -> sp.csr_array:
+    """A chain of plates with a spring from each to the next, the first one fixed; nodes in no order."""
+    rng, n = np.random.default_rng(0), edge * edge
+    A = sp.block_diag([plate(edge, edge)] * bodies).tolil()
+    A[0, 0] += 1.0
+    for i in range(bodies - 1):
+        ends = np.array([i * n, (i + 1) * n]) + rng.integers(n, size=2)
+        A[np.ix_(ends, ends)] += spring * np.array([[1.0, -1.0], [-1.0, 1.0]])
+    order = rng.permutation(bodies * n)
+    return sp.csr_array(sp.csr_array(A)[order][:, order])
+
+
+@pytest.mark.parametrize("cycle", ["V", "W"])
+@pytest.mark.parametrize("bodies", [5, 12])
+def test_bodies_on_soft_springs_have_levels_in_double_precision(bodies: int, cycle: str) -> None:
+    firm, soft = (held_by_springs(bodies, 10, spring) for spring in (1e-2, 1e-8))
+    pattern, values = split(soft)
+    x = rhs(soft.shape[0])
+    b = torch.from_numpy(soft @ x.numpy())
+    options = KrylovOptions(rtol=1e-8, maxiter=50)
+    hierarchy = DeviceAggregation(pattern, values, AMG(cycle=cycle, coarse_size=30), None)
+    assert hierarchy.dtype is torch.float64
+    out = hierarchy.cg(values, b, options=options)
+    assert out.result is Result.CONVERGED
+    assert out.iterations <= 12
+    again = DeviceAggregation(pattern, split(firm)[1], AMG(cycle=cycle, coarse_size=30), None)
+    assert again.dtype is torch.float32
+    again.update(values)
+    assert again.dtype is torch.float64
+    assert again.cg(values, b, options=options).iterations <= 12
 
 
 def test_galerkin_product() -> None:

@@ -57,6 +57,8 @@ __all__ = ["DeviceAggregation"]
 
 _SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
 _COMFORTABLE = 2.0**30  # squares and inverses of entries up to it are harmless in float32
+# Stiffness of what holds a part, beside its own, below which float32 rounds too much of it away.
+_HELD = 1e-5
 _REVISITED = 0.4  # share of the unknowns above below which a W cycle visits a level twice
 _SMALL = 1 / 20  # of all unknowns, up to which two levels are visited twice beside jumps
 _STALLED = 0.8  # of the rows of a level, which a coarser one must stay below
@@ -152,7 +154,7 @@ class DeviceAggregation(DeviceHierarchy):
         facts = _Facts.of(pattern, values)
         wide = facts.spread > _SPREAD
         self.dtype = getattr(torch, options.dtype or ("float64" if wide else "float32"))
-        self._set_up(values, facts)
+        self._make(values, facts)
 
     # --- set-up ----------------------------------------------------------------------------------
 
@@ -164,9 +166,16 @@ class DeviceAggregation(DeviceHierarchy):
             )
         return plain(values)
 
-    def _set_up(self, values: Tensor, facts: _Facts) -> None:
-        """Build all levels; aggregates found before are used again."""
-        options, longest = self.options, facts.longest
+    def _make(self, values: Tensor, facts: _Facts) -> None:
+        """Build all levels, once more in double precision where single rounds away what holds a part of the matrix."""
+        held = self._set_up(values, facts)
+        if self.options.dtype is None and self.dtype is torch.float32 and held < _HELD:
+            self.dtype = torch.float64
+            self._set_up(values, facts)
+
+    def _set_up(self, values: Tensor, facts: _Facts) -> float:
+        """Build all levels, with aggregates found before; return by how little a part is held, see `without_lost`."""
+        options, longest, held = self.options, facts.longest, 1.0
         scale = _power_scale(facts.largest, values.dtype)
         if scale != 1.0 or values.dtype is self.dtype:  # levels never share the caller's memory
             values = values * scale
@@ -205,14 +214,15 @@ class DeviceAggregation(DeviceHierarchy):
             del S, smoothing, found
             R = transpose(P)
             coarse = multiply(R, multiply(A, P), kept.coarse)
-            coarse = without_lost(coarse, R, A, T, level, self.dtype)
+            coarse, least = without_lost(coarse, R, A, T, level, self.dtype)
+            held = min(held, least)
             del T
             if not refresh:
                 self._kept.append(replace(kept, P=P.where, coarse=coarse.where))
             transfers = flatten(P, self.dtype), flatten(R, self.dtype)
             stages.append(Stage(flat, smoother, edge, *transfers))
             A = coarse
-        self._finish(A, flat, stages, scale, facts.spread)
+        return min(held, self._finish(A, flat, stages, scale, facts.spread))
 
     def _theta(self, edge: int) -> float:
         """Strength of a coupling above which it is strong."""
@@ -226,14 +236,15 @@ class DeviceAggregation(DeviceHierarchy):
 
     def _finish(
         self, A: BlockRows, flat: Rows, stages: list[Stage], scale: float, spread: float
-    ) -> None:
-        """Invert the last level, or smooth it where it is too large for that."""
-        inverse, nullity = None, -1
+    ) -> float:
+        """Invert the last level, or smooth it where it is too large for that; return how far it is from singular."""
+        inverse, nullity, pivot = None, -1, 1.0
         smoother = Smoother(flat.values.new_empty(0), ())
         if flat.n_rows <= max(self.options.coarse_size, _DENSE if stages else 0):
             exact = dense(flatten(A, torch.float64))
             found = coarse_inverse(exact, torch.float64, exact.device, _LEAST[self.dtype])
             inverse, nullity = full_rows(found.inverse), found.nullity
+            pivot = 1.0 if nullity else found.pivot
         else:
             tied = tied_groups(A.crow, A.ccol, A.values, own_sizes(A))
             smoother, _ = self._smoother_of(A, flat, tied, _COARSE_STEPS)
@@ -245,10 +256,11 @@ class DeviceAggregation(DeviceHierarchy):
         # Graphs read the levels where they are, so new levels need new graphs.
         self._recorded: dict[bool, Recorded] = {}
         self._space: tuple[Tensor, ConjugateGradients] | None = None
+        return pivot
 
     def _update(self, values: Tensor) -> None:
         values = self._checked(values)
-        self._set_up(values, _Facts.of(self._pattern, values))
+        self._make(values, _Facts.of(self._pattern, values))
 
     # --- sizes -----------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from torch_sla.linalg.checks import read
 from torch_sla.linalg.kernels.rows import row_sums
 from torch_sla.linalg.kernels.sparse import expand_rows
 from torch_sla.linalg.precond.multigrid.device.blocks import (
@@ -44,7 +45,7 @@ def lost_share(dtype: torch.dtype, level: int) -> float:
 
 def without_lost(
     C: BlockRows, R: BlockRows, A: BlockRows, T: BlockRows, level: int, dtype: torch.dtype
-) -> BlockRows:
+) -> tuple[BlockRows, float]:
     """Lift rows of ``C = R A Rᵀ`` that are lost, and put ones where a vector was dependent on an aggregate.
 
     Of one value, the diagonal itself says what is lost. Smoothed transfers bring rigid bodies down to a few digits
@@ -61,21 +62,35 @@ def without_lost(
         Of ``A``, from 0.
     dtype
         In which levels are applied.
+
+    Returns
+    -------
+    BlockRows
+        The coarse matrix.
+    float
+        Least share of its terms that is left of the diagonal of a row that is not lost: about the stiffness of the
+        springs that hold a body, beside its own. Measured for levels in single precision only, else 1.
     """
     D, size = diagonal_blocks(C), C.values.flatten(1).abs().sum(1)
     alone = row_sums(C.crow, size, C.longest) == D.flatten(1).abs().sum(1)
     d = D.diagonal(dim1=1, dim2=2)
     vectors = d.shape[1] > 1
     zero = d == 0 if vectors else torch.zeros_like(d, dtype=torch.bool)
-    if not bool((alone | zero.any(1)).any()):
-        return C
-    terms, share = _terms(R, A), lost_share(d.dtype, level)
+    share, least, terms = lost_share(d.dtype, level), d.new_ones(()), None
+    if dtype is torch.float32 and d.numel():
+        terms = _terms(R, A)
+        part = torch.where(terms == 0, 1.0, d.abs() / torch.where(terms == 0, 1.0, terms.abs()))
+        least = torch.where(part > share, part, 1.0).amin()
+    some, left = read((alone | zero.any(1)).any(), least)
+    if not some:
+        return C, float(left)
+    terms = _terms(R, A) if terms is None else terms
     lost = (_singular(A, T, share) if vectors else d.abs() <= share * terms.abs()) & alone[:, None]
     lift = torch.where(zero, 1.0, torch.where(lost, LIFT[dtype] * terms, 0.0))
     row, values = expand_rows(C.crow, C.ccol.numel()), C.values.clone()
     on = (row == C.ccol).unsqueeze(1)
     values.diagonal(dim1=1, dim2=2).add_(torch.where(on, lift.index_select(0, row), 0.0))
-    return replace(C, values=values)
+    return replace(C, values=values), float(left)
 
 
 def _singular(A: BlockRows, T: BlockRows, share: float) -> Tensor:
