@@ -314,7 +314,9 @@ def test_questions_about_patterns(name: str, where: str) -> None:
     for v, symmetric in ((values, True), (changed, False)):
         counts = ours.structure_counts(crow, ccol, v.to(where)).tolist()
         assert (counts[0] == 0, counts[1] == 0, counts[2]) == (True, symmetric, 0)
-    small, beside = (torch.tensor([2.0, 1e-9, 1e-9 + x, 2.0], dtype=values.dtype) for x in (0, 1e-15))
+    small, beside = (
+        torch.tensor([2.0, 1e-9, 1e-9 + x, 2.0], dtype=values.dtype) for x in (0, 1e-15)
+    )
     for v, rounded in ((small, 0), (beside, 2)):
         full = (torch.tensor(x, dtype=crow.dtype, device=where) for x in ([0, 2, 4], [0, 1, 0, 1]))
         assert ours.structure_counts(*full, v.to(where)).tolist()[:3] == [0, 0, rounded]

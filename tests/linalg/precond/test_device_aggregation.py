@@ -381,6 +381,25 @@ def test_bodies_on_soft_springs_have_levels_in_double_precision(bodies: int, cyc
     assert again.cg(values, b, options=options).iterations <= 12
 
 
+@pytest.mark.parametrize("block", [1, 2])
+def test_new_values_without_a_diagonal_are_refused(block: int) -> None:
+    pattern, values = split(poisson(20, 20))
+    hierarchy = DeviceAggregation(pattern, values, AMG(coarse_size=20, block=block), None)
+    r = rhs(400)
+    before = hierarchy.apply(r)
+    hole = values.clone()
+    hole[pattern.diagonal_slots[37].long()] = 0.0
+    with pytest.raises(SolveError, match=f"row {37 // block} is zero") as caught:
+        hierarchy.update(hole)
+    assert caught.value.result is Result.BREAKDOWN
+    assert torch.equal(hierarchy.apply(r), before)
+    if block == 1:
+        empty = values.clone()
+        empty[pattern.crow[37] : pattern.crow[38]] = 0.0  # which the smoother leaves alone
+        hierarchy.update(empty)
+        assert bool(torch.isfinite(hierarchy.apply(r)).all())
+
+
 def test_galerkin_product() -> None:
     A = delaunay(800, 2)
     hierarchy = DeviceAggregation(*split(A), AMG(dtype="float64", coarse_size=30), None)

@@ -7,13 +7,12 @@ matrix and leaves levels in that of the options.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 
-from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
+from torch_sla.errors import ArgumentError, DTypeError
 from torch_sla.linalg.kernels import krylov
 from torch_sla.linalg.kernels.arguments import expect_shape, plain
 from torch_sla.linalg.kernels.rows import Rows, product
@@ -32,10 +31,16 @@ from torch_sla.linalg.precond.multigrid.device.blocks import (
 from torch_sla.linalg.precond.multigrid.device.cg import KEPT, ConjugateGradients
 from torch_sla.linalg.precond.multigrid.device.coarse import coarse_inverse
 from torch_sla.linalg.precond.multigrid.device.cycle import Cycle, Stage, visited_twice
+from torch_sla.linalg.precond.multigrid.device.facts import Facts, power_scale
 from torch_sla.linalg.precond.multigrid.device.lost import without_lost
 from torch_sla.linalg.precond.multigrid.device.recorded import Recorded
 from torch_sla.linalg.precond.multigrid.device.smoothers import Smoother, make_smoother
-from torch_sla.linalg.precond.multigrid.device.strength import couplings, own_sizes, strong_graph
+from torch_sla.linalg.precond.multigrid.device.strength import (
+    couplings,
+    own_sizes,
+    refuse_holes,
+    strong_graph,
+)
 from torch_sla.linalg.precond.multigrid.device.tied import tied_groups
 from torch_sla.linalg.precond.multigrid.device.transfer import tentative
 from torch_sla.linalg.precond.multigrid.levels import (
@@ -56,7 +61,6 @@ if TYPE_CHECKING:
 __all__ = ["DeviceAggregation"]
 
 _SPREAD = 1e4  # of the diagonal, above which float32 rounds small couplings away
-_COMFORTABLE = 2.0**30  # squares and inverses of entries up to it are harmless in float32
 # Stiffness of what holds a part, beside its own, below which float32 rounds too much of it away.
 _HELD = 1e-5
 _REVISITED = 0.4  # share of the unknowns above below which a W cycle visits a level twice
@@ -151,7 +155,7 @@ class DeviceAggregation(DeviceHierarchy):
         self._visits = options.cycle or ("W" if unsymmetric else None)
         self._kept: list[_Kept] = []
         values = self._checked(values)
-        facts = _Facts.of(pattern, values)
+        facts = Facts.of(pattern, values)
         wide = facts.spread > _SPREAD
         self.dtype = getattr(torch, options.dtype or ("float64" if wide else "float32"))
         self._make(values, facts)
@@ -166,17 +170,17 @@ class DeviceAggregation(DeviceHierarchy):
             )
         return plain(values)
 
-    def _make(self, values: Tensor, facts: _Facts) -> None:
+    def _make(self, values: Tensor, facts: Facts) -> None:
         """Build all levels, once more in double precision where single rounds away what holds a part of the matrix."""
         held = self._set_up(values, facts)
         if self.options.dtype is None and self.dtype is torch.float32 and held < _HELD:
             self.dtype = torch.float64
             self._set_up(values, facts)
 
-    def _set_up(self, values: Tensor, facts: _Facts) -> float:
+    def _set_up(self, values: Tensor, facts: Facts) -> float:
         """Build all levels, with aggregates found before; return by how little a part is held, see `without_lost`."""
         options, longest, held = self.options, facts.longest, 1.0
-        scale = _power_scale(facts.largest, values.dtype)
+        scale = power_scale(facts.largest, values.dtype)
         if scale != 1.0 or values.dtype is self.dtype:  # levels never share the caller's memory
             values = values * scale
         where = (self._pattern.crow, self._pattern.ccol)
@@ -189,6 +193,8 @@ class DeviceAggregation(DeviceHierarchy):
             vectors = plain(vectors, A.values.dtype).reshape(A.n_rows, self._edge, -1)
         stages: list[Stage] = []
         refresh = bool(self._kept)
+        if refresh and facts.holes:  # couplings that are known are not looked at again
+            refuse_holes(A)
         damping = options.damping
         if damping is None:
             damping = 0.0 if self._unsymmetric else 4.0 / 3.0
@@ -260,7 +266,7 @@ class DeviceAggregation(DeviceHierarchy):
 
     def _update(self, values: Tensor) -> None:
         values = self._checked(values)
-        self._make(values, _Facts.of(self._pattern, values))
+        self._make(values, Facts.of(self._pattern, values))
 
     # --- sizes -----------------------------------------------------------------------------------
 
@@ -350,48 +356,3 @@ def _edge(wanted: int | None, vectors: Tensor | None, n: int) -> int:
         return wanted
     edge = node_size(vectors)
     return edge if n % edge == 0 else 1
-
-
-def _power_scale(largest: float, dtype: torch.dtype) -> float:
-    """Power of two that brings extreme entries to about one, 1 for ordinary ones; it is a number of `dtype` itself."""
-    if largest == 0 or 1 / _COMFORTABLE < largest < _COMFORTABLE:
-        return 1.0
-    most = math.frexp(torch.finfo(dtype).max)[1] - 2
-    return 2.0 ** max(-most, min(most, -math.frexp(largest)[1]))
-
-
-class _Facts(NamedTuple):
-    """What is read of a matrix at once.
-
-    Parameters
-    ----------
-    largest
-        Largest size of an entry.
-    longest
-        Entries of the longest row.
-    spread
-        Ratio of the largest to the smallest entry on the diagonal. Where it is large, float32 does not keep row sums
-        beside a jump of the coefficient.
-    """
-
-    largest: float
-    longest: int
-    spread: float
-
-    @classmethod
-    def of(cls, pattern: Pattern, values: Tensor) -> _Facts:
-        if not values.numel():
-            return cls(1.0, 0, 1.0)
-        slots = pattern.diagonal_slots
-        size = values[slots.clamp(min=0).long()].abs()
-        size = torch.where(slots >= 0, size, 0.0)
-        found = (
-            torch.linalg.vector_norm(values, float("inf")),
-            size.amax(),
-            torch.where(size > 0, size, torch.inf).amin(),
-            pattern.crow.diff().amax(),
-        )
-        largest, high, low, longest = torch.stack([t.double() for t in found]).tolist()
-        if not math.isfinite(largest):
-            raise SolveError(Result.NONFINITE, "multigrid: an entry of the matrix is not finite")
-        return cls(largest, int(longest), high / low)

@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.kernels.triton.strength import Chosen
 
-__all__ = ["CARRIED", "STRONG", "Couplings", "Strong", "couplings", "own_sizes", "strong_graph"]
+__all__ = [
+    "CARRIED",
+    "STRONG",
+    "Couplings",
+    "Strong",
+    "couplings",
+    "own_sizes",
+    "refuse_holes",
+    "strong_graph",
+]
 
 # Where a transfer is carried only, and where rows are grouped as well.
 CARRIED, STRONG = 1, 2
@@ -187,6 +196,19 @@ def strong_graph(A: BlockRows, found: Couplings, damping: float) -> tuple[Strong
     size = values.new_empty(0) if found.size is None else found.size[entry]
     joined = torch.where(found.keep[entry] == STRONG, ccol_s, row_s.to(ccol_s.dtype))
     return Strong(crow_s, joined, size), BlockRows(crow_s, ccol_s, values, n, A.longest)
+
+
+def refuse_holes(A: BlockRows) -> None:
+    """Refuse a square matrix that has a row with couplings and no diagonal, as `couplings` does.
+
+    Raises
+    ------
+    SolveError
+        ``BREAKDOWN``, with the row.
+    """
+    own, off = diagonal_blocks(A), expand_rows(A.crow, A.ccol.numel()) != A.ccol
+    size = torch.linalg.vector_norm(A.values.flatten(1), dim=1)
+    _refuse_holes(own, row_sums(A.crow, torch.where(off, size, 0.0)))
 
 
 def _refuse_holes(own: Tensor, total: Tensor) -> None:
