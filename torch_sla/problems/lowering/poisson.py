@@ -88,8 +88,10 @@ class Poisson(Model):
 
     @cached_property
     def definite(self) -> bool | None:  # type: ignore[override]
-        """Unknown under advection, which leaves no symmetry."""
-        return True if self.spec.advection is None else None
+        """Unknown under advection, which leaves no symmetry, and where a reaction or exchange is a negative number."""
+        robin = [c.coefficient for _, c in self.conditions(Robin)]
+        below = any(isinstance(x, int | float) and x < 0 for x in (self.spec.reaction, *robin))
+        return None if below or self.spec.advection is not None else True
 
     @cached_property
     def symmetric(self) -> bool | None:  # type: ignore[override]

@@ -59,7 +59,9 @@ def explain(model: Model | Algebra | Analysis, values: Mapping[str, Any]) -> str
 def plan_of(model: Model, needs_grad: bool = False) -> Any:
     """Return the plan of the solve from the structure alone."""
     pattern = model.numbering.pattern
-    values = torch.zeros(pattern.nnz_csr, dtype=model.field_dtype, device=model.device)
+    # Ones say nothing; multipliers have zeros on the diagonal.
+    values = torch.ones(pattern.nnz_csr, dtype=model.field_dtype, device=model.device)
+    values[pattern.diagonal_slots.long()] -= model.level
     A = SparseTensor.from_pattern(
         pattern, values, structure=model.structure(_definite(model), model.symmetric)
     )
