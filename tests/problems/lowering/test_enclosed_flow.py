@@ -70,12 +70,26 @@ def test_a_given_pressure_has_no_reaction() -> None:
         mesh=MESH,
         boundary=[
             Dirichlet(["bottom", "top"], 0.0),
+            Periodic("right", "left"),
             Dirichlet(at=[(1.0, 0.5)], value=2.0, unknown="p"),
         ],
         outputs=[Reaction("r", "right")],
     )
     with pytest.raises(SpecError, match=r"outputs\.0\.on: no Dirichlet condition holds 'u'"):
         flow.solve()
+
+
+def test_a_level_where_none_is_open_is_refused() -> None:
+    walls = [Dirichlet("left", ["y*(1 - y)", "0"]), Dirichlet(["bottom", "top"], 0.0)]
+    level = Dirichlet(at=[(0.5, 0.5)], value=3.0, unknown="p")
+    flow = StokesProblem(mesh=MESH, boundary=[*walls, level])
+    several = cavity("0", "0")
+    corners = Dirichlet(at=[(0.0, 0.0), (1.0, 1.0)], value=0.0, unknown="p")
+    several = several.updated(boundary=[*several.boundary, corners])
+    for problem, words in ((flow, r"boundary\.2: .*not given all around"), (several, "one level")):
+        for parts in (None, 2):
+            with pytest.raises(SpecError, match=f"{words}.*a source or a sink"):
+                (problem if parts is None else distribute(problem, parts=parts)).solve()
 
 
 @pytest.mark.parametrize("walls", [["left", "right", "bottom", "top"], ["bottom", "top"]])

@@ -102,6 +102,8 @@ class Division:
         open_ = [float(not self.model.surrounded), float(self.model.levelled)]
         somewhere = comm.reduce(torch.tensor(open_, device=device), "max").tolist()
         self.surrounded, self.levelled = not somewhere[0], bool(somewhere[1])
+        if self.levelled:
+            self.model.refuse_levels(self.surrounded, self.window.bodies)
         if steady and not self.determined:
             raise SpecError(self.model.undetermined, path="boundary")
         agreed(comm, device, lambda: self._checked(steady=steady))

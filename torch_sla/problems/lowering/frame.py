@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly.mesh import raised
+from torch_sla.assembly.mesh.topology import bodies
 from torch_sla.errors import ArgumentError, DTypeError, MeshError, SpecError
 from torch_sla.lazy import cached_property
 from torch_sla.linalg.checks import require, together
@@ -127,6 +128,10 @@ class Frame(ActingLaws):
         self.mesh: Mesh = shared if torch.equal(shared.points, mesh.points) else mesh
         self.selections = selections
         self._arrays: dict[tuple[str, str | None], Tensor] = {}
+        physics = self._physics
+        if part is None and physics.levelled:
+            apart = int(bodies(mesh.cells, mesh.n_points).amax()) + 1
+            physics.refuse_levels(physics.surrounded, apart)
 
     @staticmethod
     def unknowns_of(spec: Any, dim: int) -> tuple[Unknown, ...]:

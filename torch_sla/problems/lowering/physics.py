@@ -100,6 +100,9 @@ class Physics(Frame, ABC):
         del geometry
         return self.surrounded
 
+    def refuse_levels(self, surrounded: bool, n_bodies: int) -> None:
+        """Raise where levels are given that are none, on a whole of so many bodies."""
+
     def refuse_moved(self, before: bool, after: bool) -> None:
         """Raise where the whole body is `surrounded` on the declared coordinates or on others, not on both."""
 

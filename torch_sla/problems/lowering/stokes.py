@@ -18,7 +18,7 @@ from torch_sla.problems.lowering.material import require_positive
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.motions import unstopped
 from torch_sla.problems.lowering.operators import Matrix
-from torch_sla.problems.specs.boundary import Neumann
+from torch_sla.problems.specs.boundary import Dirichlet, Neumann
 
 if TYPE_CHECKING:
     from torch_sla.assembly import Field
@@ -96,6 +96,23 @@ class Stokes(Model):
             dofs.facet_dofs(self.boundary[normal[:, k] > _ALONG], k) for k in range(self.mesh.dim)
         )
         return all(bool(given[across].all()) for across in crossing)
+
+    def refuse_levels(self, surrounded: bool, n_bodies: int) -> None:
+        """Refuse pressures at points of an open flow, and more than one: they replace the conservation of volume."""
+        levels = [c for _, c in self.conditions(Dirichlet) if c.unknown == "p"]
+        many = sum(len(c.at) for c in levels) > n_bodies
+        if not (many or (n_bodies == 1 and not surrounded)):
+            return
+        number = self.spec.boundary.index(levels[-1])
+        why = (
+            "the flow has one level of the pressure, which one point gives"
+            if many
+            else "the pressure has a level already, since the velocity through the boundary is not given all around"
+        )
+        raise SpecError(
+            f"{why}; drop this condition, whose node would be a source or a sink of the fluid",
+            path=f"boundary.{number}",
+        )
 
     def refuse_moved(self, before: bool, after: bool) -> None:
         """Refuse coordinates that open the level of the pressure, or fix it, other than the declared ones.
