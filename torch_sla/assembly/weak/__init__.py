@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch_sla.assembly.weak.convection import (
     convection,
     streamline,
+    streamline_mass,
     streamline_source,
     streamline_time,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "source",
     "strain",
     "streamline",
+    "streamline_mass",
     "streamline_source",
     "streamline_time",
     "stress",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch_sla.assembly.field import Field
     from torch_sla.assembly.forms.context import Context
 
-__all__ = ["convection", "streamline", "streamline_source", "streamline_time"]
+__all__ = ["convection", "streamline", "streamline_mass", "streamline_source", "streamline_time"]
 
 
 def _convection(u: Field, v: Field, w: Context) -> Tensor:
@@ -26,6 +26,11 @@ def _streamline(u: Field, v: Field, w: Context) -> Tensor:
     """``time (velocity . grad v) (velocity . grad u + c u)``: the residual tested along the flow."""
     along = w.time * dot(w.velocity, grad(v))
     return along * (dot(w.velocity, grad(u)) + w.c * u)
+
+
+def _streamline_mass(u: Field, v: Field, w: Context) -> Tensor:
+    """``time (velocity . grad v) c u``."""
+    return w.time * dot(w.velocity, grad(v)) * w.c * u
 
 
 def _streamline_source(v: Field, w: Context) -> Tensor:
@@ -67,4 +72,5 @@ def streamline_time(
 
 convection = BilinearForm(_convection)
 streamline = BilinearForm(_streamline)
+streamline_mass = BilinearForm(_streamline_mass)
 streamline_source = LinearForm(_streamline_source)

@@ -63,6 +63,8 @@ class TimeGrid:
         About how many steps there will be.
     damping
         Of a problem with two derivatives in time.
+    order
+        Which derivative in time the mass multiplies.
     lumped
         Whether the mass is used lumped only.
 
@@ -80,6 +82,7 @@ class TimeGrid:
         steps: int,
         damping: Damping,
         *,
+        order: int,
         lumped: bool,
     ) -> None:
         self.model, self.base, self.series, self._steps = model, scene, series, steps
@@ -92,7 +95,8 @@ class TimeGrid:
         operator = model.loaded(first)
         self.flags, self._complement = operator.flags, operator.complement
         self._zero = torch.zeros(model.numbering.n, dtype=model.field_dtype, device=model.device)
-        self.fixed: dict[str, Tensor] = {"M": model.mass(first)}
+        mass = model.rate_matrix if order == 1 else model.mass
+        self.fixed: dict[str, Tensor] = {"M": mass(first)}
         # Loads and given values that change are sums of fixed ones, where the laws let them be.
         self.phases = phases_of(model)
         if self.phases is not None:

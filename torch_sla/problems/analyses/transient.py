@@ -96,7 +96,8 @@ class Transient(Analysis):
         damping = self._damping(scene)
         over = Series(series, spec.end, spec.steps)
         with inside():
-            grid = TimeGrid(model, scene, over, len(stepper.intervals), damping, lumped=explicit)
+            order, count = ORDERS[spec.method], len(stepper.intervals)
+            grid = TimeGrid(model, scene, over, count, damping, order=order, lumped=explicit)
         u = self._law(scene, spec.initial, "initial")
         v = self._law(scene, spec.initial_velocity or 0.0, "initial_velocity")
         batch = grid.batch(u, v)

@@ -262,6 +262,10 @@ class SharedModel:
         """Assemble the mass matrix of the own rows."""
         return self.collected(scene, lambda s, at: s.rows.mass(at), self.own_slots)
 
+    def rate_matrix(self, scene: SharedScene) -> Tensor:
+        """Assemble what multiplies ∂u/∂t in the own rows."""
+        return self.collected(scene, lambda s, at: s.rows.rate_matrix(at), self.own_slots)
+
     def geometric(self, scene: SharedScene, u: Tensor) -> Tensor:
         """Assemble what the state `u` adds to the stiffness of the own rows."""
         spread = self.by_part(self.division.spread(u))

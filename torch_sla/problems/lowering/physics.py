@@ -131,6 +131,10 @@ class Physics(Frame, ABC):
     def mass(self, scene: Scene) -> Tensor:
         """Assemble the values of the mass matrix ``[*batch, nnz]``."""
 
+    def rate_matrix(self, scene: Scene) -> Tensor:
+        """Assemble what multiplies ∂u/∂t: the mass, tested as the rest of the residual is ``[*batch, nnz]``."""
+        return self.mass(scene)
+
     def counted_from(self, scene: Scene) -> Tensor | None:
         """Return the eigenvalue that `matrix` holds already, times the mass ``[*batch]``; None for 0."""
         del scene

@@ -155,15 +155,18 @@ class Poisson(Model):
             check_positive(kappa, lambda: scene.remedy(spec.diffusivity))
         time = None
         if velocity is not None and self._stabilized:
-            scalar = kappa.tensor
-            if kappa.rank == 2:
-                scalar = scalar.diagonal(dim1=-2, dim2=-1).mean(-1)
-            time = weak.streamline_time(
-                velocity, scalar, sites.basis.geometry.inverse, self.mesh.reference.is_simplex
-            )
+            time = self._time(kappa, velocity, sites)
         if f is None:
             f = torch.zeros(1, 1, dtype=self.dtype, device=self.device)
         return _Coefficients(kappa, velocity, reaction, f, time)
+
+    def _time(self, kappa: Ranked, velocity: Tensor, sites: BasisSites) -> Tensor:
+        """Return the time for which the flow carries a residual."""
+        scalar = kappa.tensor
+        if kappa.rank == 2:
+            scalar = scalar.diagonal(dim1=-2, dim2=-1).mean(-1)
+        inverse, simplex = sites.basis.geometry.inverse, self.mesh.reference.is_simplex
+        return weak.streamline_time(velocity, scalar, inverse, simplex)
 
     def matrix(self, scene: Scene) -> Matrix:
         """Assemble what does not see the solution: stiffness, advection, reaction, exchange."""
@@ -266,6 +269,21 @@ class Poisson(Model):
         cells = scene.cells()
         capacity = scene.inertia(self.spec.capacity, cells, "capacity")
         return assemble(weak.mass, self.dofs, basis=cells.basis, c=capacity)
+
+    def rate_matrix(self, scene: Scene) -> Tensor:
+        """Assemble the capacity matrix, tested along the flow as well, where that is one at all times."""
+        found, laws = self.mass(scene), ("diffusivity", "advection")
+        changing = any(path.split(".")[0] in laws for path in self.timed)
+        if not self._stabilized or changing or any(map(self._sees, laws)):
+            return found
+        cells = scene.cells()
+        kappa = scene.evaluate(self.spec.diffusivity, cells, "diffusivity")
+        velocity = self.vector(scene, self.spec.advection, cells, "advection")
+        along: dict[str, Any] = {"time": self._time(kappa, velocity, cells), "velocity": velocity}
+        capacity = scene.inertia(self.spec.capacity, cells, "capacity")
+        return found + assemble(
+            weak.streamline_mass, self.dofs, basis=cells.basis, c=capacity, **along
+        )
 
     # -- outputs --------------------------------------------------------------------------------
 

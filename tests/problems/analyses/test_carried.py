@@ -1,0 +1,104 @@
+"""Advection in time, stabilised along the flow: exact solutions, weights of the residual written out densely."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from torch_sla import (
+    Dirichlet,
+    Integral,
+    IntervalMesh,
+    Parameter,
+    Periodic,
+    PoissonProblem,
+    Probe,
+    Table,
+    TransientProblem,
+)
+
+
+def wave(n: int, steps: int = 40, **fields: Any) -> float:
+    """Return the error of a sine that is carried a quarter around, relative to it."""
+    ring = PoissonProblem(
+        mesh=IntervalMesh(cells=n),
+        diffusivity=1e-4,
+        advection=[1.0],
+        boundary=[Periodic(on="right", to="left")],
+        outputs=[Integral("error", "2*(u - exp(-4e-4*pi**2*t)*sin(2*pi*(x - t)))**2")],
+    ).updated(**fields)
+    march = TransientProblem(
+        of=ring, initial="sin(2*pi*x)", end=0.25, steps=steps, scheme="crank_nicolson"
+    )
+    return math.sqrt(float(march.solve()["error"][-1]))
+
+
+def test_a_wave_is_carried_with_the_order_of_the_elements() -> None:
+    coarse, fine = wave(16), wave(32)
+    assert fine < 0.01
+    assert math.log2(coarse / fine) > 1.9
+
+
+def test_a_source_that_sees_the_solution_leaves_the_order_as_it_is() -> None:
+    assert wave(8, 4, reaction="0*u") == pytest.approx(wave(8, 4), rel=1e-6)
+
+
+def test_one_step_tests_the_rate_along_the_flow() -> None:
+    n, h, dt, k, a, cap = 5, 0.2, 0.1, 0.02, 1.5, 1.3
+    rod = PoissonProblem(
+        mesh=IntervalMesh(cells=n),
+        diffusivity=Parameter("k", default=k),
+        advection=[Parameter("a", default=a)],
+        capacity=Parameter("c", default=cap),
+        source="1 + x",
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Probe("end", at=[1.0])],
+    )
+    march = TransientProblem(of=rod, initial="x**2", end=dt, steps=1, scheme="backward_euler")
+
+    def dense(k: float, a: float, cap: float) -> float:
+        tau = 1.0 / math.sqrt((2 * a / h) ** 2 + 144 * (k / h**2) ** 2)
+        A, M, F = np.zeros((n + 1, n + 1)), np.zeros((n + 1, n + 1)), np.zeros(n + 1)
+        slope = np.array([-1.0, 1.0]) / h
+        for i in range(n):
+            at = np.ix_([i, i + 1], [i, i + 1])
+            for s in (0.5 - math.sqrt(1 / 12), 0.5 + math.sqrt(1 / 12)):
+                shape = np.array([1 - s, s])
+                test = shape + tau * a * slope
+                A[at] += h / 2 * (k * np.outer(slope, slope) + a * np.outer(test, slope))
+                M[at] += h / 2 * cap * np.outer(test, shape)
+                F[i : i + 2] += h / 2 * test * (1 + (i + s) * h)
+        u = np.linspace(0.0, 1.0, n + 1) ** 2
+        step = np.linalg.solve((M / dt + A)[1:, 1:], (M @ u / dt + F)[1:])
+        return float(step[-1])
+
+    names = {"k": k, "a": a, "c": cap}
+    values = {n: torch.tensor(v, dtype=torch.float64, requires_grad=True) for n, v in names.items()}
+    end = march.solve(**values)["end"][-1, 0]
+    assert float(end.detach()) == pytest.approx(dense(k, a, cap), rel=1e-12)
+    found = torch.autograd.grad(end, list(values.values()))
+    for j, gradient in enumerate(found):
+        up, down = ([*names.values()] for _ in range(2))
+        up[j], down[j] = up[j] * (1 + 1e-5), down[j] * (1 - 1e-5)
+        slope = (dense(*up) - dense(*down)) / (up[j] - down[j])
+        assert float(gradient) == pytest.approx(slope, rel=1e-7)
+
+
+@pytest.mark.parametrize(
+    "advection", [[Table(of="t", at=[0.0, 1.0], values=[1.0, 2.0])], ["1 + u"]]
+)
+def test_a_flow_that_changes_is_followed(advection: list[Any]) -> None:
+    rod = PoissonProblem(
+        mesh=IntervalMesh(cells=20),
+        diffusivity=0.05,
+        advection=advection,
+        boundary=[Dirichlet("left", 0.0)],
+        outputs=[Probe("middle", at=[0.5])],
+    )
+    march = TransientProblem(of=rod, initial="x", end=0.2, steps=5)
+    plain = march.updated(of=rod.updated(stabilization="none")).solve()["middle"][-1]
+    assert float(march.solve()["middle"][-1]) == pytest.approx(float(plain), rel=5e-2)
