@@ -78,6 +78,14 @@ def test_an_included_file(tmp_path):
     (tmp_path / "nodes.inp").write_text(NODES)
     mesh = read(tmp_path, "*INCLUDE, INPUT=nodes.inp\n" + FIRST + "*ELSET, ELSET=a\n11\n")
     assert tags(mesh) == {"a": [0], "Solid": [0]}
+    # Lines of data alone belong to the section that includes them, which goes on behind it.
+    first, *others = NODES.splitlines(keepends=True)
+    (tmp_path / "data.inp").write_text("".join(others[1:]))
+    text = f"{first}{others[0]}*INCLUDE, INPUT=data.inp\n15, 1., 1., 1.\n16, 2., 2., 2.\n"
+    assert read(tmp_path, text + FIRST + SECOND).n_points == 6
+    (tmp_path / "data.inp").write_text("7\n")
+    text = NODES + MORE + FIRST + SECOND + "*ELSET, ELSET=a\n11\n*INCLUDE, INPUT=data.inp\n9\n"
+    assert tags(read(tmp_path, text))["a"] == [0, 1, 2]
     with pytest.raises(MeshError, match=r"includes 'gone.inp', and there is no file"):
         read(tmp_path, "*INCLUDE, INPUT=gone.inp\n")
     with pytest.raises(MeshError, match="may include itself"):

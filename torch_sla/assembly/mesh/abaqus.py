@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -103,65 +104,50 @@ class _Text:
         self._numbers: set[int] = set()
         self._parts: set[str] = set()
 
-    def take(self, path: Path, depth: int = 0) -> None:
-        """Read one file, and where it includes another that one."""
-
-        def refuse(message: str) -> NoReturn:
-            raise MeshError(f"path: {path} {message}")
-
-        keyword, target = "", []
-        with path.open(encoding="utf-8", errors="replace") as file:
-            for line in _joined(file):
-                if not line.startswith("*"):
-                    if keyword == "NODE":
-                        self._node(line, refuse)
-                    elif keyword in ("INSTANCE", "SYSTEM"):
-                        refuse(
-                            f"moves what it lists (*{keyword} with {line!r}), and that is not followed; export the "
-                            "mesh as one part in global coordinates"
-                        )
-                    target.append(line)
-                    continue
-                keyword, given = _keyword(line)
-                target = []
-                if keyword in _MAKES:
-                    refuse(
-                        f"makes nodes or elements by *{keyword}, which is not followed; list them"
-                    )
-                if keyword in ("NODE", "ELEMENT", "ELSET") and "INPUT" in given:
-                    refuse(
-                        f"has *{keyword} in another file ({given['INPUT']}); put it into this one"
-                    )
-                if keyword == "NODE" and given.get("SYSTEM", "R").upper() != "R":
-                    refuse(
-                        f"has nodes in the coordinates SYSTEM={given['SYSTEM']}; write Cartesian ones"
-                    )
+    def take(self, path: Path) -> None:
+        """Read a file with those that it includes."""
+        keyword, target = "", list[str]()
+        for place, line in _lines(path):
+            refuse: Callable[[str], NoReturn] = partial(_refuse, place)
+            if not line.startswith("*"):
                 if keyword == "NODE":
-                    target = self.nodes
-                elif keyword == "ELEMENT":
-                    if not given.get("TYPE"):
-                        refuse(f"has a section without TYPE=: {line}")
-                    self.blocks.append(_Block(given["TYPE"].upper(), given.get("ELSET")))
-                    target = self.blocks[-1].lines
-                elif keyword == "ELSET":
-                    if not given.get("ELSET"):
-                        refuse(f"has a section without ELSET=: {line}")
-                    self.sets.append(_Set(given["ELSET"], "GENERATE" in given))
-                    target = self.sets[-1].lines
-                elif keyword == "INSTANCE":
-                    part = given.get("PART", "").upper()
-                    if part and part in self._parts:
-                        refuse(
-                            f"has several instances of the part {given.get('PART')}; merge them into one"
-                        )
-                    self._parts.add(part)
-                elif keyword == "INCLUDE":
-                    if depth == _DEEPEST:
-                        refuse(f"includes files more than {_DEEPEST} deep; it may include itself")
-                    other = path.parent / given.get("INPUT", "")
-                    if not other.is_file():
-                        refuse(f"includes {given.get('INPUT')!r}, and there is no file {other}")
-                    self.take(other, depth + 1)
+                    self._node(line, refuse)
+                elif keyword in ("INSTANCE", "SYSTEM"):
+                    refuse(
+                        f"moves what it lists (*{keyword} with {line!r}), and that is not followed; export the "
+                        "mesh as one part in global coordinates"
+                    )
+                target.append(line)
+                continue
+            keyword, given = _keyword(line)
+            target = []
+            if keyword in _MAKES:
+                refuse(f"makes nodes or elements by *{keyword}, which is not followed; list them")
+            if keyword in ("NODE", "ELEMENT", "ELSET") and "INPUT" in given:
+                refuse(f"has *{keyword} in another file ({given['INPUT']}); put it into this one")
+            if keyword == "NODE" and given.get("SYSTEM", "R").upper() != "R":
+                refuse(
+                    f"has nodes in the coordinates SYSTEM={given['SYSTEM']}; write Cartesian ones"
+                )
+            if keyword == "NODE":
+                target = self.nodes
+            elif keyword == "ELEMENT":
+                if not given.get("TYPE"):
+                    refuse(f"has a section without TYPE=: {line}")
+                self.blocks.append(_Block(given["TYPE"].upper(), given.get("ELSET")))
+                target = self.blocks[-1].lines
+            elif keyword == "ELSET":
+                if not given.get("ELSET"):
+                    refuse(f"has a section without ELSET=: {line}")
+                self.sets.append(_Set(given["ELSET"], "GENERATE" in given))
+                target = self.sets[-1].lines
+            elif keyword == "INSTANCE":
+                part = given.get("PART", "").upper()
+                if part and part in self._parts:
+                    refuse(
+                        f"has several instances of the part {given.get('PART')}; merge them into one"
+                    )
+                self._parts.add(part)
 
     def _node(self, line: str, refuse: Callable[[str], NoReturn]) -> None:
         word = line.partition(",")[0].strip()
@@ -231,6 +217,26 @@ class _Sets:
 
     def _refuse(self, name: str, what: str) -> NoReturn:
         raise MeshError(f"path: the set {name} of {self._path} names {what}, which is not there")
+
+
+def _refuse(path: Path, message: str) -> NoReturn:
+    raise MeshError(f"path: {path} {message}")
+
+
+def _lines(path: Path, depth: int = 0) -> Iterator[tuple[Path, str]]:
+    """Yield the lines of a file, each with where it stands; those of an included file in the place of its keyword."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in _joined(file):
+            keyword, given = _keyword(line) if line.startswith("*") else ("", {})
+            if keyword != "INCLUDE":
+                yield path, line
+                continue
+            if depth == _DEEPEST:
+                _refuse(path, f"includes files more than {_DEEPEST} deep; it may include itself")
+            other = path.parent / given.get("INPUT", "")
+            if not other.is_file():
+                _refuse(path, f"includes {given.get('INPUT')!r}, and there is no file {other}")
+            yield from _lines(other, depth + 1)
 
 
 def _joined(file: Iterator[str]) -> Iterator[str]:
