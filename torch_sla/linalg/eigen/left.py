@@ -40,7 +40,9 @@ class LeftVectors(WholeSpace):
         apart = (w.unsqueeze(1) - w).abs()
         close = apart <= torch.maximum(reach.unsqueeze(1), reach)
         close |= torch.eye(len(w), dtype=torch.bool, device=w.device)
-        for _ in w:  # equals of equals are equal
+        for _ in range(
+            len(w).bit_length()
+        ):  # equals of equals are equal; each pass doubles the reach
             close = (close.double() @ close.double()) > 0
         cut = ((w.unsqueeze(1) - beyond).abs() <= reach.unsqueeze(1)).any(1)
         self._groups = close, (close & cut).any(1)
