@@ -31,6 +31,7 @@ from torch_sla import (
     RectangleMesh,
     Robin,
     Solver,
+    Spring,
     TransientProblem,
     load_problem,
 )
@@ -196,6 +197,10 @@ def test_signs_of_declared_numbers_are_checked_before_anything_is_solved(tmp_pat
         (body, "poisson_ratio", 1.0, "poisson_ratio: plane_stress needs -1 < nu < 1.0; received 1"),
         (body, "poisson_ratio", -1.0, "poisson_ratio: plane_stress needs -1 < nu < 1.0"),
         (body, "density", -1.0, "density: it must not be negative; received -1"),
+        (body, "young_modulus", [1.0, -2.0, 1.0], r"young_modulus.1: it must be positive"),
+        (body, "shear_modulus", [1.0, 1.0, 0.0], r"shear_modulus.2: it must be positive"),
+        (body, "boundary", [Spring("left", [1.0, -1.0])], r"stiffness.1: it must not be negative"),
+        (heat, "diffusivity", [[2.0, 0.0], [0.0, -2.0]], r"diffusivity.1.1: it must be positive"),
     ):
         with pytest.raises(SpecError, match=message):
             problem.updated(**{name: value})

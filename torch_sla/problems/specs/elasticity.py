@@ -61,7 +61,7 @@ class ElasticityProblem(FieldProblem):
     poisson_ratio: Annotated[Value, Place("cells", (0, 1))] = Field(
         default=0.3, description="ν; with orthotropy [ν_xy, ν_yz, ν_xz], ν_ij/E_i = ν_ji/E_j."
     )
-    shear_modulus: Annotated[Value | None, Place("cells", (1,))] = Field(
+    shear_modulus: Annotated[Value | None, Place("cells", (1,), sign="positive")] = Field(
         default=None, description="[G_xy, G_yz, G_xz] (Pa), with orthotropy only."
     )
     dilatation: Literal["pointwise", "averaged"] = Field(

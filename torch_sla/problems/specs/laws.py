@@ -202,16 +202,21 @@ def check_rank(rank: int, allowed: Sequence[int], path: str, shape: Sequence[int
 
 
 def _check_sign(law: Law) -> None:
-    """Check the sign of a number that is declared, or of those in a map; 0 in a map may stand where nothing is."""
-    entries = law.value.items() if isinstance(law.value, FrozenMap) else ((None, law.value),)
-    for tag, value in entries:
-        if law.place.sign == "any" or not isinstance(value, int | float):
+    """Check the sign of numbers that are declared, on the diagonal of a matrix; 0 may stand in a map, for no cells."""
+    if law.place.sign == "any":
+        return
+    for path, number in leaves(law.value, law.path):
+        inside = path[len(law.path) :]
+        if (
+            not isinstance(number, int | float)
+            or len({i for i in inside if isinstance(i, int)}) > 1
+        ):
             continue
-        path = dotted(law.path if tag is None else (*law.path, tag))
-        if value < 0 and law.place.sign == "nonnegative":
-            raise SpecError(f"it must not be negative; received {value:g}", path=path)
-        if law.place.sign == "positive" and (value < 0 or (value == 0 and tag is None)):
-            raise SpecError(f"it must be positive; received {value:g}", path=path)
+        if number < 0 and law.place.sign == "nonnegative":
+            raise SpecError(f"it must not be negative; received {number:g}", path=dotted(path))
+        mapped = any(isinstance(i, str) for i in inside)
+        if law.place.sign == "positive" and (number < 0 or (number == 0 and not mapped)):
+            raise SpecError(f"it must be positive; received {number:g}", path=dotted(path))
 
 
 def _check_blind(law: Law, parameters: Mapping[str, Parameter]) -> None:
