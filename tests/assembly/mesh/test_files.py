@@ -428,3 +428,5 @@ def test_files_of_several_parts_are_written_whole(tmp_path, monkeypatch):
         fem.write_mesh(path, fem.refine(mesh))
     assert path.with_suffix(".h5").read_text() == "heavy" * 9
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["m.h5", "m.xdmf"]
+    with pytest.raises(FileNotFoundError, match=r"directory: '.*gone/m\.xdmf'"):
+        fem.write_mesh(tmp_path / "gone/m.xdmf", mesh)

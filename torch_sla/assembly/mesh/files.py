@@ -365,15 +365,17 @@ def write_mesh(
 @contextlib.contextmanager
 def _several(path: Path) -> Iterator[Path]:
     """Yield where to write a file and those beside it, which take their places when the block ends well."""
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent) as folder:
-        try:
+    hidden = f".{path.stem}."
+    try:
+        with tempfile.TemporaryDirectory(prefix=hidden, dir=path.parent) as folder:
             yield Path(folder) / path.name
             # The one that names the others comes last.
             for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name):
                 file.replace(path.with_name(file.name))
-        except OSError as error:
-            named(error, path, Path(folder) / path.name)
-            raise
+    except OSError as error:
+        at = str(error.filename)
+        named(error, path, at if any(p.startswith(hidden) for p in Path(at).parts) else path)
+        raise
 
 
 def in_space(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
