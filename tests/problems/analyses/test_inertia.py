@@ -14,6 +14,7 @@ from torch_sla import (
     PoissonProblem,
     RectangleMesh,
     TransientProblem,
+    distribute,
 )
 from torch_sla.errors import ArgumentError, SpecError
 
@@ -54,8 +55,10 @@ def test_modes_need_mass_everywhere(capacity: object, count: int) -> None:
         cell_tags={"left": [0, 1], "right": [2, 3]},
     )
     body = PoissonProblem(mesh=mesh, capacity=capacity, boundary=[Dirichlet("x < 0.1", 0.0)])
-    with pytest.raises(ArgumentError, match=f"capacity: {count} of the 4 free unknowns have no"):
-        EigenProblem(of=body, k=1).solve()
+    modes = EigenProblem(of=body, k=1)
+    for solve in (modes.solve, distribute(modes, 2).solve):
+        with pytest.raises(ArgumentError, match=f"capacity: {count} of the 4 free unknowns have"):
+            solve()
 
 
 def test_options_without_meaning_are_refused() -> None:

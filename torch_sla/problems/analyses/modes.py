@@ -11,10 +11,9 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, GradientError, SolveError, SpecError
 from torch_sla.linalg import SolveInfo, SparseTensor
-from torch_sla.linalg.checks import require
 from torch_sla.problems.algebra_solution import AlgebraSolution
 from torch_sla.problems.analyses.analysis import Analysis, inside
-from torch_sla.problems.analyses.spectrum import Found, FreeSpace, Pencil
+from torch_sla.problems.analyses.spectrum import Found, FreeSpace, Pencil, require_mass
 from torch_sla.problems.lowering.algebra import Eigen, components
 from torch_sla.problems.lowering.complex_modes import general_pairs
 from torch_sla.problems.lowering.damping import proportional, undeformed
@@ -25,7 +24,6 @@ from torch_sla.problems.results import Drawn
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.operators import Operator
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.progress import ProgressCallback
@@ -127,7 +125,8 @@ class Modes(Analysis):
             flat = space.recover(found.vectors.transpose(-1, -2))
             rest = self._rest(K, M, found.values, damped=D is not None)
             return ModalSolution(self, scene, M, found.values, flat, found, rest)
-        _require_mass(model, B)
+        without = B.values.detach().index_select(-1, B.pattern.diagonal_slots) <= 0
+        require_mass(model, without.sum(-1).amax(), space.n)
         which, sigma = spec.which, spec.sigma
         end = {"SM": "SA", "SA": "SA"}.get(which) if sigma is None else None
         if sigma is None and which == "SM" and not model.determined:
@@ -376,20 +375,6 @@ class ModalSolution(Drawn, AlgebraSolution):
                 called = f"mode_{i + 1}.{name}" if len(inner.ranks) > 1 else f"mode_{i + 1}"
                 at_points |= real_parts(called, inner.at_points(mode.detach(), name, full=True))
         write_mesh(path, inner.full_mesh, at_points, {}, points=inner.filled(self.points.detach()))
-
-
-def _require_mass(model: Model, M: SparseTensor) -> None:
-    """Refuse free unknowns without mass, where modes are those of a positive definite one."""
-    diagonal = M.values.detach().index_select(-1, M.pattern.diagonal_slots)
-    none = (diagonal <= 0).sum(-1).amax()
-    what = next(iter(model.inertial), "mass")
-    require(
-        none == 0,
-        lambda: ArgumentError(
-            f"{what}: {int(none)} of the {M.shape[-1]} free unknowns have no mass, and modes have a mass of 1; give it "
-            "everywhere, however small"
-        ),
-    )
 
 
 def _require_reach(scene: Scene, K: Tensor, *more: Tensor | None) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from torch_sla.errors import SolveError
+from torch_sla.errors import ArgumentError, SolveError
 from torch_sla.linalg import Pattern, SparseTensor
+from torch_sla.linalg.checks import require
 from torch_sla.linalg.precond.base import make_preconditioner
 from torch_sla.problems.progress import Reporter
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.progress import ProgressCallback
 
-__all__ = ["Found", "FreeSpace", "Pencil"]
+__all__ = ["Found", "FreeSpace", "Pencil", "require_mass"]
 
 # Products with an inverse that Lanczos takes for each pair, about.
 _PRODUCTS = 4
@@ -175,3 +176,23 @@ class Pencil:
         return Found(
             w, V, "shift and invert" if sigma is not None or which == "SM" else "lanczos", notes
         )
+
+
+def require_mass(model: Model, without: Tensor, free: int) -> None:
+    """Refuse free unknowns without mass, where modes are those of a positive definite one.
+
+    Parameters
+    ----------
+    model
+        The physics.
+    without, free
+        How many of the free unknowns have no mass, and how many there are, in the whole.
+    """
+    what = next(iter(model.inertial), "mass")
+    require(
+        without == 0,
+        lambda: ArgumentError(
+            f"{what}: {int(without)} of the {free} free unknowns have no mass, by which modes are scaled; give it "
+            "everywhere, however small"
+        ),
+    )

@@ -19,6 +19,7 @@ from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.info import SolveInfo
 from torch_sla.problems.analyses.analysis import inside
 from torch_sla.problems.analyses.modes import Modes
+from torch_sla.problems.analyses.spectrum import require_mass
 from torch_sla.problems.distributed.division import Division
 from torch_sla.problems.distributed.problem import Asked, DistributedProblem
 from torch_sla.problems.distributed.solution import DistributedSolution
@@ -162,6 +163,8 @@ class _SharedModes(Modes):
             return *self._loads(K, stress), 0.0
         with inside():
             M = self.model.mass(scene)
+        without = (space.sharding.diagonal(space.restrict(M.detach())) <= 0).sum()
+        require_mass(self.model, self.model.comm.reduce(without.reshape(1))[0], space.layout.n)
         K = K if stress is None else K + stress
         which, sigma, shift = spec.which, spec.sigma, 0.0
         if sigma is not None:
