@@ -26,6 +26,7 @@ from torch_sla import (
     RectangleMesh,
     Robin,
     StokesProblem,
+    SweepProblem,
     distribute,
     load_problem,
 )
@@ -310,6 +311,9 @@ def test_what_the_pencil_does_not_see_needs_no_value() -> None:
     known = EigenProblem(of=plain, k=3).solve().eigenvalues
     modes = EigenProblem(of=body, k=3)
     assert torch.equal(modes.solve().eigenvalues, known)
+    for problem in (modes, SweepProblem(of=modes, cases={"a": [1.0, 2.0]})):
+        assert "parameter   p: 1 on constant, needs no value here" in problem.explain()
+    assert "needs no value" not in EigenProblem(of=body, k=3, kind="buckling").explain()
     torch.testing.assert_close(distribute(modes, 2).solve().eigenvalues, known)
     given = modes.solve(b=1.0, p=[1.0, 2.0]).eigenvalues
     assert torch.equal(given.expand_as(known), known)

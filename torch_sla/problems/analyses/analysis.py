@@ -66,6 +66,11 @@ class Analysis:
         return frozenset().union(*names) & self.declared.keys()
 
     @property
+    def idle_names(self) -> frozenset[str]:
+        """Names of the parameters that nothing it asks for depends on, and that need no value."""
+        return frozenset()
+
+    @property
     def counts(self) -> Mapping[str, int]:
         """Number of sites of each kind."""
         return getattr(self.model, "counts", {})

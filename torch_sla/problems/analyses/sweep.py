@@ -171,6 +171,11 @@ class Sweep(Analysis):
         with inside():
             return self.model.check()
 
+    @property
+    def idle_names(self) -> frozenset[str]:
+        """Names of the parameters that need no value in any case."""
+        return getattr(self.model, "idle_names", frozenset())
+
     def describe(self, values: Mapping[str, Any]) -> list[str]:
         """Return lines on the cases, the problem and its plan."""
         names = " ".join(self.spec.every[0])
