@@ -239,6 +239,16 @@ def test_the_estimate_on_moved_points(tools, cell, order, generator):
     assert torch.autograd.gradcheck(whole, inputs, fast_mode=True)
 
 
+def test_weights_of_many_estimates_at_once():
+    mesh = fem.interval_mesh(4)
+    dofs = fem.Dofs(mesh, fem.lagrange("line"))
+    u, weights = mesh.points[:, 0] ** 2, torch.rand(3, mesh.n_cells, 1, dtype=torch.float64)
+    found = torch.func.vmap(lambda weight: fem.zz_estimate(dofs, u, weight))(weights)
+    torch.testing.assert_close(found, fem.zz_estimate(dofs, u.expand(3, -1), weights))
+    with pytest.raises(ArgumentError, match="must not be negative"):
+        torch.func.vmap(lambda weight: fem.zz_estimate(dofs, u, weight))(-weights)
+
+
 def test_cells_without_error_have_an_estimate_with_a_slope():
     """The sum of squares is smooth where some cells, or all, have no error; so is a norm that is squared."""
     mesh = fem.interval_mesh(8)

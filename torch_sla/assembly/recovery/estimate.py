@@ -12,6 +12,7 @@ from torch_sla.assembly.measures import root
 from torch_sla.assembly.recovery.projection import Projection
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.checks import require
+from torch_sla.linalg.sparse.transforms import physical
 
 if TYPE_CHECKING:
     from torch_sla.assembly.dofs import Dofs
@@ -80,10 +81,11 @@ def _check_weight(weight: Tensor | float, sites: tuple[int, int]) -> None:
             f"weight: got shape {tuple(seen.shape)}; expected a number or [*batch, {n}|1, {nq}|1]; one number per cell "
             "is weight[:, None]"
         )
+    every = physical(seen)
     require(
-        (seen >= 0).all(),
+        (every >= 0).all(),
         lambda: ArgumentError(
-            f"weight must not be negative; its least value is {float(seen.min()):.6g}"
+            f"weight must not be negative; its least value is {float(every.min()):.6g}"
         ),
     )
 
