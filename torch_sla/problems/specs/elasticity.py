@@ -96,7 +96,8 @@ class ElasticityProblem(FieldProblem):
     def _check_ratio(self) -> Self:
         nu, most = self.poisson_ratio, 1.0 if self.model in (None, "plane_stress") else 0.5
         if isinstance(nu, int | float) and not -1.0 < nu < most:
-            remedy = "; 0.4999 stands for 0.5, with dilatation: averaged or order: 2"
+            averaged = "" if self.model in _UNAVERAGED else "dilatation: averaged or "
+            remedy = f"; 0.4999 stands for 0.5, with {averaged}order: 2"
             raise SpecError(
                 f"{self.model or 'a body'} needs -1 < nu < {most}; received {nu:g}"
                 f"{remedy if most < 1.0 and nu == most else ''}",
