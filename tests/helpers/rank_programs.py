@@ -145,6 +145,7 @@ def arithmetic(group: Any, name: str, how: str, parts: int | None = None) -> Hel
     z = D.T() @ torch.tanh(y)
     loss = (z**3).sum() + y.norm() + y.dot(v) + D.norm() + D.norm(1) + D.norm(float("inf"))
     loss = loss + D.to_sparse_tensor().to_dense().abs().pow(3).sum()
+    loss = loss + D.trace() + (D.diagonal() ** 3).sum()
     loss.backward()
     assert values.grad is not None
     assert x.grad is not None

@@ -32,6 +32,7 @@ def serial_arithmetic(name: str) -> dict[str, Any]:
     z = B.T() @ torch.tanh(y)
     loss = (z**3).sum() + y.norm() + y.dot(x) + B.norm() + B.norm(1) + B.norm(float("inf"))
     loss = loss + B.to_dense().abs().pow(3).sum()
+    loss = loss + B.to_dense().trace() + (B.to_dense().diagonal() ** 3).sum()
     loss.backward()
     return {"loss": loss.detach(), "y": y.detach(), "values": values.grad, "x": x.grad}
 

@@ -223,7 +223,8 @@ class Sharding:
         """Return diagonal entries ``[n_held]``, zero where there is none."""
         slots = self.diagonal_slots
         if not values.numel():
-            return values.new_zeros(slots.shape)
+            # Recorded as where there are entries: all processes go back through the same graph.
+            return values.new_zeros(slots.shape) + values.sum()
         return torch.where(slots >= 0, values[slots.clamp(min=0)], 0)
 
     def part_pattern(self, part: int) -> tuple[Pattern, Tensor, Tensor]:
