@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 
 import torch_sla as sla
 from torch_sla import distribute
+from torch_sla.problems.specs.arrays import Array
 
 if TYPE_CHECKING:
     from tests.helpers.ranks import Ranks
@@ -51,6 +53,35 @@ def test_a_law_without_a_value_on_one_process_ends_all(ranks: Ranks) -> None:
     for name, said in second.items():
         assert "the law is NaN or infinite at (0." in said
         assert first[name] == f"process 1 cannot do its part: {said}"
+
+
+def test_an_integral_over_a_cell_that_other_parts_do_not_have_uses_laws_by_tags() -> None:
+    plain = sla.RectangleMesh(cells=(5, 2), cell="quad")
+    mesh = sla.PoissonProblem(mesh=plain).mesh_data()
+    plate = sla.ElasticityProblem(
+        mesh=sla.MeshArrays(
+            points=Array(mesh.points.numpy()),
+            cells=Array(mesh.cells.numpy()),
+            cell="quad",
+            cell_tags={"insert": Array(np.array([9]))},
+        ),
+        model="plane_stress",
+        young_modulus={"insert": sla.Parameter("E"), "*": 1.0},
+        poisson_ratio=0.3,
+        boundary=[
+            sla.Dirichlet("x < 1e-9", 0.0),
+            sla.Neumann("x > 0.999", traction=(0.1, 0.2)),
+        ],
+        outputs=[sla.Integral("I", "stress[0, 0]", on="insert")],
+        solver=sla.Solver(rtol=1e-13),
+    )
+    found = {}
+    for name, problem in (("one", plate), ("parts", distribute(plate, 4))):
+        E = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+        value = problem.solve(E=E)["I"]
+        value.backward()
+        found[name] = torch.stack([value.detach(), E.grad])
+    torch.testing.assert_close(found["parts"], found["one"], rtol=1e-9, atol=0.0)
 
 
 class _Half(torch.autograd.Function):

@@ -326,8 +326,11 @@ class Scene:
         return Ranked(one)
 
     def _by_tag(self, value: FrozenMap, sites: Sites, path: str) -> Ranked:
-        taken = dict(zip(value, self.model.tag_places(tuple(value), sites, path), strict=True))
+        tags = tuple(value)
+        taken = dict(zip(tags, self.model.tag_places(tags, sites, path), strict=True))
         acting = [tag for tag, chosen in taken.items() if len(chosen)]
+        if not acting:  # a part may have none of these sites: the laws of its cells tell the shape
+            acting = [tags[i] for i in self.model.tag_entries(tags, path).unique().tolist()]
         known = {
             tag: self._evaluate(value[tag], RestrictedSites(sites, taken[tag]), f"{path}.{tag}")
             for tag in acting
@@ -341,13 +344,10 @@ class Scene:
                 path=path,
             )
         zero = Ranked(torch.zeros(shape, dtype=self.model.dtype, device=self.model.device), rank)
-        tensors = [_with_sites(known.get(tag, zero)) for tag in acting]
-        batch = np.broadcast_shapes(*(t.shape[: t.ndim - rank - 2] for t in tensors))
-        q = max(t.shape[t.ndim - rank - 1] for t in tensors)
-        full = [
-            t.expand(*batch, len(taken[tag]), q, *t.shape[t.ndim - rank :])
-            for t, tag in zip(tensors, acting, strict=True)
-        ]
+        tensors = {tag: _with_sites(known.get(tag, zero)) for tag in acting}
+        batch = np.broadcast_shapes(*(t.shape[: t.ndim - rank - 2] for t in tensors.values()))
+        q = max(t.shape[t.ndim - rank - 1] for t in tensors.values())
+        full = [t.expand(*batch, len(taken[tag]), q, *shape) for tag, t in tensors.items()]
         order = torch.cat([taken[tag] for tag in acting]).argsort()
         return Ranked(torch.cat(full, len(batch)).index_select(len(batch), order), rank)
 
