@@ -70,3 +70,15 @@ def test_lattices_are_cut_into_boxes_and_keep_their_levels() -> None:
         assert shared.model.sharding.lattice is not None
         found.append(shared.solve(h=h).info.iterations)
     assert found[0] == found[1]
+
+
+def test_values_are_given_at_points_far_from_the_origin() -> None:
+    lattice = sla.RectangleMesh(cells=(9, 6), origin=(37.3, 111.7), size=(1.3, 0.7))
+    corners = sla.PoissonProblem(mesh=lattice).mesh_data().points[:-1].tolist()
+    plate = sla.PoissonProblem(
+        mesh=lattice,
+        source=1.0,
+        boundary=[sla.Dirichlet(at=[tuple(x) for x in corners], value="x - y")],
+    )
+    found = distribute(plate, 2).solve().whole("u")
+    torch.testing.assert_close(found, plate.solve().u, rtol=1e-12, atol=0.0)

@@ -151,7 +151,11 @@ class Window:
         found = {}
         for path, at in held:
             check_coordinates(at, self.mesh.dim, path)
-            away, nearest = torch.cdist(torch.tensor(at, dtype=x.dtype), x).min(1)
+            # Differences: by products far from the origin, a point is not at itself.
+            each = "donot_use_mm_for_euclid_dist"
+            away, nearest = torch.cdist(torch.tensor(at, dtype=x.dtype), x, compute_mode=each).min(
+                1
+            )
             least = comm.reduce(away.to(device), "min").tolist()
             for j, distance in enumerate(least):
                 if distance > 1e-8 * size:
