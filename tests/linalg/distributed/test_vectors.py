@@ -76,3 +76,25 @@ def test_one_process_may_hold_all_rows(ranks: Ranks, local: bool) -> None:
     assert x.grad is not None
     for rank, found in enumerate(ranks.run(3, all_on_one, local)):
         torch.testing.assert_close(found["x"], x.grad[:0] if local and rank != 1 else x.grad)
+
+
+def bounded(group: Any, parts: int | None = None) -> Held:
+    """Functions of each entry whose arguments are named: a number that all have a copy of, and another vector."""
+    A, _ = programs.matrix("irregular")
+    D = programs.cut(programs.communicator(group, parts), A, A.values)
+    low = torch.tensor(-0.2, dtype=A.dtype, requires_grad=True)
+    x = programs.rhs(A.shape[-1], A.dtype).requires_grad_()
+    v = D.vector(x)
+    w = torch.clamp(v, min=low) + torch.maximum(0.5 * v, other=v * v)
+    (w**3).sum().backward()
+    return {"low": low.grad, "x": x.grad}
+
+
+def test_arguments_of_functions_may_be_named(ranks: Ranks) -> None:
+    A, _ = programs.matrix("irregular")
+    low = torch.tensor(-0.2, dtype=A.dtype, requires_grad=True)
+    x = programs.rhs(A.shape[-1], A.dtype).requires_grad_()
+    ((torch.clamp(x, min=low) + torch.maximum(0.5 * x, x * x)) ** 3).sum().backward()
+    for found in (*ranks.run(2, bounded), bounded(None, 3)):
+        torch.testing.assert_close(found["low"], low.grad)
+        torch.testing.assert_close(found["x"], x.grad)

@@ -195,9 +195,11 @@ class DVector:
                 f"torch.{name} of a DVector is not a function of each entry; use its methods (sum, dot, norm, map), or "
                 "`local` for what is here"
             )
-        first = next(a for a in args if isinstance(a, DVector))
+        named = kwargs or {}
+        first = next(a for a in (*args, *named.values()) if isinstance(a, DVector))
         inside = [first._inside(a) for a in args]
-        return DVector(func(*inside, **(kwargs or {})), first.layout)
+        named = {name: first._inside(a) for name, a in named.items()}
+        return DVector(func(*inside, **named), first.layout)
 
     def __add__(self, other: Any) -> DVector:
         return self._pointwise(torch.add, other)
