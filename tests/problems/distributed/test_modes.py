@@ -120,6 +120,22 @@ def test_processes(ranks: Ranks, case: str, size: int) -> None:
         same(mine, case)
 
 
+def test_eigenvalues_have_the_names_of_one_process() -> None:
+    for case, name, other in (
+        ("buckling", "load_factors", "frequencies"),
+        ("plate", "frequencies", "load_factors"),
+    ):
+        problem, values = CASES[case]()
+        one, parts = problem.solve(values), distribute(problem, 2).solve(values)
+        assert torch.allclose(getattr(parts, name), getattr(one, name), rtol=1e-8)
+        for solution in (one, parts):
+            with pytest.raises(
+                (sla.errors.ArgumentError, AttributeError),
+                match=name if case == "buckling" else other,
+            ):
+                getattr(solution, other)
+
+
 def test_masses_and_files(tmp_path: Path) -> None:
     meshio = pytest.importorskip("meshio")
     problem, values = plate()

@@ -270,7 +270,7 @@ class DistributedModalSolution(DistributedSolution):
         self._rest = rest.to(home) if isinstance(rest, Tensor) else rest
         outputs = components(problem.spec, w, home)
         outputs["load_factors" if mass is None else "frequencies"] = (
-            self.eigenvalues if mass is None else self.frequencies
+            self.load_factors if mass is None else self.frequencies
         )
         super().__init__(problem, flat, outputs, info, home, scene.points)
         self.modes = self.u
@@ -288,11 +288,20 @@ class DistributedModalSolution(DistributedSolution):
 
     @property
     def frequencies(self) -> Tensor:
-        """``sqrt(λ) / 2π`` (Hz); 0 where λ ≤ 0, and exactly 0 of rigid motions."""
+        """``sqrt(λ) / 2π`` (Hz); 0 where λ ≤ 0, and exactly 0 of rigid motions. Not of buckling."""
+        if self._mass is None:
+            raise ArgumentError("these eigenvalues have another name: load_factors")
         w = self.eigenvalues
         moving = w.detach() > self._rest
         root = torch.where(moving, w, torch.ones_like(w)).sqrt() / (2.0 * torch.pi)
         return torch.where(moving, root, torch.zeros_like(root))
+
+    @property
+    def load_factors(self) -> Tensor:
+        """Factors on the loads at which the body buckles ``[k]``; of buckling alone."""
+        if self._mass is not None:
+            raise AttributeError("no 'load_factors' here: these eigenvalues are frequencies")
+        return self.eigenvalues
 
     @property
     def participation(self) -> Tensor:
