@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.helpers import rank_programs as programs
+from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.tensor import DSparseTensor
 
 if TYPE_CHECKING:
@@ -98,3 +99,22 @@ def test_arguments_of_functions_may_be_named(ranks: Ranks) -> None:
     for found in (*ranks.run(2, bounded), bounded(None, 3)):
         torch.testing.assert_close(found["low"], low.grad)
         torch.testing.assert_close(found["x"], x.grad)
+
+
+def one_of_two(group: Any) -> list[str]:
+    """What is said where a part is asked for what all parts of its process do together."""
+    A, _ = programs.matrix("irregular")
+    D = programs.cut(programs.communicator(group, None), A, A.values, each=2)
+    part = next(iter(D))
+    own = torch.ones(part.num_owned, dtype=A.dtype)
+    said = []
+    for work in (part.halo_exchange, part.matvec, part.solve):
+        with pytest.raises(ArgumentError) as error:
+            work(own)
+        said.append(str(error.value))
+    return said
+
+
+def test_a_part_beside_others_of_its_process_has_no_exchange_of_its_own(ranks: Ranks) -> None:
+    for said in ranks.run(2, one_of_two):
+        assert all("some of which this process holds as well" in text for text in said)

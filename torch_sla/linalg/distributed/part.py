@@ -24,7 +24,8 @@ class DSparseMatrix:
     """The rows that one part owns, with the columns it borrows: its halo.
 
     Local vectors are ``[num_local]``: owned entries first, in ascending order of their global numbers, then the
-    halo, by owner and number.
+    halo, by owner and number. What needs the other parts (`halo_exchange`, `solve` of the whole, `eigsh`) is for a part
+    that is alone on its process.
 
     Parameters
     ----------
@@ -204,9 +205,9 @@ class DSparseMatrix:
         return self.whole.eigsh(k, which, **options)
 
     def _need_others(self, what: str, instead: str) -> None:
-        if not self.connected and self.whole.comm.parts > 1:
+        if len(self.whole.comm.held) > 1:
             raise ArgumentError(
-                f"{what} needs the other parts, which this process holds as well: use {instead}"
+                f"{what} needs the other parts, some of which this process holds as well: use {instead}"
             )
 
     def __repr__(self) -> str:
