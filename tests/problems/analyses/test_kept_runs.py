@@ -112,6 +112,15 @@ def test_a_sweep_goes_on_after_an_interrupt(tmp_path, at: int) -> None:
     assert found.info.result is whole.info.result
 
 
+def test_a_grid_in_another_order_is_another_sweep(tmp_path) -> None:
+    """Its cases are others in each row; what was kept of the one is no result of the other."""
+    grid = {"h": [5.0, 10.0], "T": [40.0, 60.0]}
+    SweepProblem(of=fin(), cases=grid).solve(folder=tmp_path / "run")
+    other = SweepProblem(of=fin(), cases=dict(reversed(grid.items())))
+    with pytest.raises(ArgumentError, match="another run: spec_hash"):
+        other.solve(resume=tmp_path / "run")
+
+
 @pytest.mark.usefixtures("by_twos")
 @pytest.mark.parametrize("device", ["cpu", ON_CUDA])
 @pytest.mark.parametrize("at", [4, 9])

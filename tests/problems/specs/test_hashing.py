@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from torch_sla import Dirichlet, IntervalMesh, PoissonProblem
+from torch_sla import (
+    Dirichlet,
+    IntervalMesh,
+    Parameter,
+    PoissonProblem,
+    Samples,
+    SweepProblem,
+    Uniform,
+)
 from torch_sla.linalg.precond.multigrid.lagged import LaggedMultigrid
 from torch_sla.problems.specs import problem as problems
 from torch_sla.problems.specs.hashing import LiveObjectError, canonical
@@ -30,3 +38,19 @@ def test_a_fault_of_a_hash_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(problems, "spec_hash", broken)
     with pytest.raises(TypeError, match="a fault"):
         rod().solve()
+
+
+def test_the_order_of_what_is_combined_and_drawn_counts() -> None:
+    """Grids and samples list other cases where their names change places; elsewhere order has no meaning."""
+    steps, spans = {"a": [1.0, 2.0], "b": [3.0, 4.0]}, {"a": Uniform(0, 1), "b": Uniform(2, 3)}
+    of = rod().updated(source="a + b", parameters=[Parameter("a"), Parameter("b")])
+    for one in (steps, Samples(of=spans, count=4)):
+        names = one if isinstance(one, dict) else one.of
+        turned = dict(reversed(names.items()))
+        other = turned if isinstance(one, dict) else one.updated(of=turned)
+        first, then = SweepProblem(of=of, cases=one), SweepProblem(of=of, cases=other)
+        assert first.every != then.every
+        assert first.spec_hash != then.spec_hash
+        assert first.spec_hash == SweepProblem(of=of, cases=one).spec_hash
+    rows = [SweepProblem(of=of, cases=[case]) for case in ({"a": 1, "b": 2}, {"b": 2, "a": 1})]
+    assert rows[0].spec_hash == rows[1].spec_hash

@@ -39,6 +39,8 @@ class Spec(pydantic.BaseModel):
     """Fields that people will look for and that do not exist yet, with what to know about them."""
     apart: ClassVar[bool] = False
     """Whether it checks its own laws, wherever it stands."""
+    ordered: ClassVar[frozenset[str]] = frozenset()
+    """Fields whose mappings mean something else in another order."""
 
     def __init__(self, *args: Any, **data: Any) -> None:
         names = [n for n, f in type(self).model_fields.items() if f.kw_only is False]

@@ -50,6 +50,8 @@ def canonical(value: Any) -> Any:
         for name, field in type(value).model_fields.items():
             item = getattr(value, name)
             if name in ("type", "version") or item != field.default:
+                if name in type(value).ordered and isinstance(item, FrozenMap | dict):
+                    item = list(item.items())
                 result[type(value).spelling(name)] = canonical(item)
         return result
     if isinstance(value, Formula):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from annotated_types import MinLen
 from pydantic import BeforeValidator, Field, model_validator
@@ -113,6 +113,8 @@ class Samples(Spec):
     >>> sorted(int(x) for x in few.draw({"f": ()})["f"])  # one in each quarter
     [0, 1, 2, 3]
     """
+
+    ordered: ClassVar[frozenset[str]] = frozenset({"of"})
 
     type: Literal["samples"] = "samples"
     of: Distributions = Field(

@@ -82,6 +82,7 @@ class SweepProblem(Problem):
 
     kinds: ClassVar[frozenset[str] | None] = frozenset()
     goes_on: ClassVar[bool] = True
+    ordered: ClassVar[frozenset[str]] = frozenset({"cases"})
 
     type: Literal["sweep"] = "sweep"
     of: AnyProblem = Field(description="The problem; its outputs become [*batch, cases, ...].")
