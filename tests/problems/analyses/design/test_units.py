@@ -11,8 +11,10 @@ from torch_sla import (
     DesignProblem,
     Dirichlet,
     IntervalMesh,
+    Measured,
     Parameter,
     PoissonProblem,
+    Probe,
     Solver,
     Variable,
 )
@@ -77,3 +79,36 @@ def test_single_precision_is_not_taken_for_curvature() -> None:
     assert found.iterations < 60
     assert float(found.solution["c"]) == pytest.approx((LOADS / BEST).sum(), rel=1e-4)
     assert found.design["k"].dtype == torch.float64
+
+
+FOUND = [
+    "lbfgs",
+    "gauss_newton",
+    "newton_cg",
+    {"type": "scipy", "method": "BFGS"},
+]
+
+
+@pytest.mark.parametrize("optimizer", FOUND, ids=str)
+def test_a_large_unknown_is_found_from_zero(optimizer) -> None:
+    """A slope that one unit of the variable makes nothing of is one of 1e8 units all the same."""
+    body = PoissonProblem(
+        mesh=IntervalMesh(cells=4),
+        diffusivity=1e5,
+        source=Parameter("q"),
+        boundary=[Dirichlet("left", "Ta"), Dirichlet("right", "Ta")],
+        parameters=[Parameter("Ta")],
+        outputs=[Probe("T", at=[(0.0,), (0.5,)])],
+    )
+    problem = DesignProblem(
+        of=body,
+        variables=[Variable("Ta", initial=10.0), Variable("q", initial=0.0)],
+        objective="misfit(T)",
+        data={"T": Measured([20.0, 120.0])},
+        optimizer=optimizer,
+    )
+    found = problem.solve()
+    # The middle is q/8k above the ends.
+    assert float(found.design["Ta"]) == pytest.approx(20.0, rel=1e-3)
+    assert float(found.design["q"]) == pytest.approx(8e7, rel=1e-3)
+    assert found.converged

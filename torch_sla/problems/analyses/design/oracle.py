@@ -67,6 +67,8 @@ class DesignOracle(FunctionOracle):
         self.forward = Forward(spec, design.models, given)
         self.start = self.unknowns.start()
         self.lower, self.upper = self.unknowns.bounds()
+        # A solve that is remembered is one on the way, and no trial far from it.
+        self.groups = () if self.forward.depends else tuple(self.unknowns.ranges.values())
 
     @staticmethod
     def _declared_equalities(spec: Any) -> list[bool]:

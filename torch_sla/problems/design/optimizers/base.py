@@ -21,6 +21,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.design.optimizers.optimality import (
+    farther,
     gap,
     multipliers,
     ranges,
@@ -155,9 +156,10 @@ class Optimizer(ABC):
         Limit on the number of steps.
     gradient_tolerance
         Stop when the objective could fall, to first order, by at most this share of it: if every variable went
-        downhill through its range (the width of its bounds, else the larger of 1 and its first size) as far as its
-        bounds let it. Constraints enter by multipliers. Neither units nor the number of cells matter. Where the
-        objective falls to nothing, 1e-4 of that change at the first design takes its place.
+        downhill through its range (the width of its bounds, else the larger of 1 and its first size, or what a trial
+        there shows it to be) as far as its bounds let it. Constraints enter by multipliers. Neither units nor the
+        number of cells matter. Where the objective falls to nothing, 1e-4 of that change at the first design takes its
+        place.
     value_tolerance
         Stop when a step changes the objective by at most this share of it; 0 never.
     step_tolerance
@@ -301,6 +303,11 @@ class Optimizer(ABC):
         size = max(abs(state.value), NOTHING * slope)
         left = optimality * slope
         if feasible and left <= self.gradient_tolerance * size:
+            lengths = self._farther(state, oracle, size)
+            if lengths is not None:
+                slope = max(slope, float((state.gradient * lengths).abs().sum()))
+                memory: Memory = {**state.memory, "lengths": lengths, "slope": slope}
+                return self.judged(replace(state, memory=memory), before, oracle)
             share = left / size if size > 0 else 0.0
             reason = f"what is left to gain, {share:.1e}, is at most gradient_tolerance"
         elif before is not None:
@@ -357,6 +364,12 @@ class Optimizer(ABC):
         room = (-state.constraints).clamp(min=0.0)
         idle = float(torch.where(oracle.equalities, 0.0, found * room).sum())
         return (gap(state.x, gradient, state.lower, state.upper, lengths) + idle) / slope
+
+    def _farther(self, state: State, oracle: Oracle, size: float) -> Tensor | None:
+        """Return longer lengths, where what seems to be a minimum is one of guessed lengths only."""
+        lengths, bounds = state.tensor("lengths"), (state.lower, state.upper)
+        gain = max(self.gradient_tolerance, 100 * oracle.rounding) * size
+        return farther(oracle, state.x, state.evaluation, *bounds, lengths, gain)
 
     def _at_least(self, name: str, least: float, *, strict: bool = False) -> None:
         value = getattr(self, name)

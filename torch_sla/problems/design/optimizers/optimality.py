@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch_sla.problems.design.optimizers.oracle import Evaluation
+from torch_sla.problems.design.optimizers.oracle import RejectedPoint
 
-__all__ = ["gap", "multipliers", "ranges", "violation"]
+if TYPE_CHECKING:
+    from torch_sla.problems.design.optimizers.oracle import Evaluation, Oracle
+
+__all__ = ["farther", "gap", "multipliers", "ranges", "violation"]
+
+_FARTHEST = 1e9
+"""Beyond that many lengths, a slope that matters would be within the rounding of gradients."""
 
 
 def gap(x: Tensor, gradient: Tensor, lower: Tensor, upper: Tensor, lengths: Tensor) -> float:
@@ -40,6 +45,50 @@ def ranges(x: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     width = upper - lower
     free = torch.isinf(width) | (width <= 0)
     return torch.where(free, x.abs().clamp(min=1.0), width)
+
+
+def farther(
+    oracle: Oracle,
+    x: Tensor,
+    at: Evaluation,
+    lower: Tensor,
+    upper: Tensor,
+    lengths: Tensor,
+    gain: float,
+) -> Tensor | None:
+    """Return longer `lengths` where variables without bounds go farther downhill than these; None where none does.
+
+    The length of such a variable is a guess: 0 is where a heat flux of 1e7 W/m² starts as well. Each group of them is
+    moved down the slope of the Lagrangian until that foretells a change by `gain`. Where the fall is at least half of
+    what is foretold, it is moved ten times as far, and so on.
+    """
+    free = torch.isinf(upper - lower)
+    if not bool(free.any()) or not gain > 0:
+        return None
+    price = multipliers(x, at, lower, upper, lengths, oracle.equalities)
+    slope = at.gradient + price @ at.jacobian
+    found = lengths.clone()
+    for group in oracle.groups:
+        own = torch.zeros_like(x)
+        own[group] = torch.where(free[group], slope[group], 0.0)
+        steepest = float(own.abs().max()) if own.numel() else 0.0
+        if steepest == 0:
+            continue
+        way = -own / steepest * lengths
+        times = 10.0 * gain / max(float(-(slope @ way)), 1e-300)
+        while times <= _FARTHEST:
+            to = (x + times * way).clamp(lower, upper)
+            foretold = float(slope @ (x - to))
+            try:
+                there = oracle.value_and_grad(to)
+            except RejectedPoint:
+                break
+            fall = at.value - there.value + float(price @ (at.constraints - there.constraints))
+            if not fall >= 0.5 * foretold > 0:
+                break
+            found[group] = torch.where(own[group] != 0, times * lengths[group], found[group])
+            times *= 10.0
+    return None if torch.equal(found, lengths) else found
 
 
 def violation(constraints: Tensor, equalities: Tensor) -> float:

@@ -53,12 +53,16 @@ class Oracle(ABC):
         Whether `residual_jvp` and `residual_vjp`, and whether `hvp`, are offered.
     rounding
         Share of a value, and of its change by slopes, below which two values may differ by rounding alone.
+    groups
+        Parts of ``x``, the entries of each of which have a unit in common. Where there are none, the sizes of variables
+        without bounds are not looked for.
     """
 
     equalities: Tensor = torch.zeros(0, dtype=torch.bool)
     least_squares: bool = False
     second_order: bool = False
     rounding: float = 1e-11
+    groups: tuple[slice, ...] = (slice(None),)
 
     @abstractmethod
     def value_and_grad(self, x: Tensor) -> Evaluation:
