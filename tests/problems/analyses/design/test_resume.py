@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,19 @@ def test_a_library_that_begins_anew_keeps_few_answers(method: str, tmp_path) -> 
         again = problem.solve(resume=folder)
         assert torch.equal(again.unknowns, whole.unknowns), stop
         assert again.history["evaluations"] == whole.history["evaluations"]
+
+
+@pytest.mark.parametrize("stop", [4, 5])
+def test_a_limit_that_is_raised_where_a_library_begins_anew(stop: int, tmp_path) -> None:
+    """One of these steps is the last of a routine; another begins there, whether the limit ends the run or not."""
+    problem = conductivity(LBFGS(max_iterations=12, gradient_tolerance=1e-12, restart=3))
+    whole = problem.solve()
+    problem.updated(optimizer=replace(problem.optimizer, max_iterations=stop)).solve(
+        folder=tmp_path / "run"
+    )
+    again = problem.solve(resume=tmp_path / "run")
+    assert again.history["objective"] == whole.history["objective"]
+    assert torch.equal(again.unknowns, whole.unknowns)
 
 
 def test_a_library_goes_on_twice_and_through_stages(tmp_path) -> None:

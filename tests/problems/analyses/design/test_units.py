@@ -18,6 +18,7 @@ from torch_sla import (
     Solver,
     Variable,
 )
+from torch_sla.problems.design.optimizers import FunctionOracle, Quantities, Scipy
 
 EDGES = np.linspace(0.0, 1.0, 5)
 LOADS = (1 - (EDGES[:-1] + EDGES[1:]) / 2) ** 2 / 4
@@ -112,3 +113,48 @@ def test_a_large_unknown_is_found_from_zero(optimizer) -> None:
     assert float(found.design["Ta"]) == pytest.approx(20.0, rel=1e-3)
     assert float(found.design["q"]) == pytest.approx(8e7, rel=1e-3)
     assert found.converged
+
+
+@pytest.mark.parametrize("method", ["SLSQP", "BFGS"])
+def test_a_routine_with_tolerances_of_its_own_sees_no_units(method: str) -> None:
+    """It compares steps and slopes with fixed numbers, which a conductivity of 1e6 is far from."""
+    unit = 1e6
+    problem = rod(
+        unit,
+        objective=f"c + mean(k)/{unit}/{unit}",
+        variables=[Variable("k")],
+        constraints=[],
+        optimizer={"type": "scipy", "method": method},
+    )
+    found = problem.solve()
+    # Of L/k + k/4 the least is at 2 L^(1/2).
+    assert found.design["k"].numpy() / unit == pytest.approx(2 * LOADS**0.5, rel=2e-2)
+    assert found.converged
+
+
+def test_a_routine_that_ends_far_from_a_minimum_has_not_converged() -> None:
+    """Fixed numbers of its own end it at once where variables are far below 1 and nothing says so."""
+
+    def valley(x: torch.Tensor) -> Quantities:
+        a, b = 1e6 * x
+        return Quantities(1e-12 * (100 * (b - a**2) ** 2 + (1 - a) ** 2 + 0.5))
+
+    x = torch.tensor([-1.2e-6, 1e-6], dtype=torch.float64)
+    far = torch.full_like(x, torch.inf)
+    for method in ("SLSQP", "Nelder-Mead"):
+        oracle, optimizer = FunctionOracle(valley), Scipy(method=method)
+        *_, last = optimizer.iterate(optimizer.start(oracle, x, -far, far), oracle)
+        assert float((last.x - 1e-6).abs().max()) > 1e-6
+        assert not last.converged
+        assert "times the objective is left to gain" in last.reason
+
+
+def test_the_default_search_takes_steps_whatever_the_unit_of_the_objective() -> None:
+    """Its routine takes no step longer than 1e10 gradients."""
+    free = {"variables": [Variable("k", bounds=(0.05, 5.0))], "constraints": []}
+    there, here = (
+        rod(objective=f"{unit}*(c + mean(k))", **free).solve() for unit in (2.0**-66, 1.0)
+    )
+    assert there.converged
+    assert there.design["k"].numpy() == pytest.approx(2 * LOADS**0.5, rel=1e-2)
+    assert there.design["k"].numpy() == pytest.approx(here.design["k"].numpy(), rel=1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,11 +53,14 @@ class LBFGS(Replayed):
         from scipy.optimize import Bounds, minimize
 
         values: list[float] = []  # of the last iterate, and of what was tried since
+        steepest = float(client.at(client.start.numpy()).gradient.abs().max())
+        # Its first step is no longer than 1e10 gradients. A power of 4, and its root, round nothing.
+        size = 4.0 ** math.floor(math.log(steepest, 4.0)) if steepest > 0 else 1.0
 
         def evaluate(x: Any) -> tuple[float, Any]:
             at = client.at(x)
             values.append(at.value)
-            return at.value, at.gradient.numpy()
+            return at.value / size, at.gradient.numpy() / size
 
         def iterate(x: Any) -> None:
             client.iterate(x)

@@ -18,13 +18,13 @@ import threading
 from abc import abstractmethod
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.problems.design.optimizers.base import GROWING, SINCE, Optimizer, State
+from torch_sla.problems.design.optimizers.base import GROWING, NOTHING, SINCE, Optimizer, State
 from torch_sla.problems.design.optimizers.oracle import Evaluation, Oracle, RejectedPoint
 
 if TYPE_CHECKING:
@@ -33,6 +33,14 @@ if TYPE_CHECKING:
     from torch_sla.problems.design.optimizers.base import Memory
 
 __all__ = ["Client", "Replayed"]
+
+
+DOUBTFUL = 1e-2
+"""Share of the objective, and of its first slopes, that no routine leaves at a minimum of a smooth function."""
+
+
+MODERATE = 7
+"""Variables between 2^-7 and 2^7 are given as they are."""
 
 
 class _Stopped(BaseException):
@@ -46,12 +54,20 @@ class _Ended:
 
 
 class Client:
-    """What the routine in the thread sees: questions, each answered before it goes on."""
+    """What the routine in the thread sees: questions, each answered before it goes on.
 
-    def __init__(self, x: Tensor) -> None:
+    Parameters
+    ----------
+    x
+        Where it starts ``[n]``.
+    unit
+        What it measures variables in ``[n]``: powers of two, so that a point there and back is the same point.
+    """
+
+    def __init__(self, x: Tensor, unit: Tensor) -> None:
         self.questions: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.start = x
+        self.start, self.unit = x / unit, unit
         self._latest: tuple[Tensor, Evaluation] | None = None
 
     def ask(self, kind: str, *arguments: Tensor) -> Any:
@@ -66,17 +82,19 @@ class Client:
         """Evaluate at a NumPy point; the same point asked again at once is not asked twice."""
         point = torch.tensor(x, dtype=torch.float64)
         if self._latest is None or not torch.equal(self._latest[0], point):
-            self._latest = (point, self.ask("evaluate", point))
+            at: Evaluation = self.ask("evaluate", point * self.unit)
+            own = replace(at, gradient=at.gradient * self.unit, jacobian=at.jacobian * self.unit)
+            self._latest = (point, own)
         return self._latest[1]
 
     def hvp(self, x: Any, v: Any) -> Any:
         """Return the Hessian at ``x`` times ``v``."""
-        point, vector = (torch.tensor(a, dtype=torch.float64) for a in (x, v))
-        return self.ask("hvp", point, vector).numpy()
+        point, vector = (torch.tensor(a, dtype=torch.float64) * self.unit for a in (x, v))
+        return (self.ask("hvp", point, vector) * self.unit).numpy()
 
     def iterate(self, x: Any, *_: Any) -> None:
         """Report an iterate."""
-        self.ask("iterate", torch.tensor(x, dtype=torch.float64))
+        self.ask("iterate", torch.tensor(x, dtype=torch.float64) * self.unit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +107,9 @@ class Replayed(Optimizer):
         Evaluations after which the routine begins anew at the next iterate, 0 for never.
     """
 
+    absolute: ClassVar[bool] = False
+    """Whether the routine judges steps by numbers of its own, so that variables are given to it over their sizes."""
+
     restart: int = 0
 
     def __post_init__(self) -> None:
@@ -99,15 +120,18 @@ class Replayed(Optimizer):
     def run(self, client: Client, lower: Tensor, upper: Tensor, oracle: Oracle) -> tuple[str, bool]:
         """Run the routine, in a thread; return how it ended, and whether well. Only the client is asked."""
 
-    def remember(self, state: State, oracle: Oracle) -> Memory:  # noqa: ARG002
-        """Return the first point with its answer; the log of further answers is empty."""
-        return self._begun(state, 0, 0)
+    def start(self, oracle: Oracle, x: Tensor, lower: Tensor, upper: Tensor) -> State:
+        """Return the state at the first point; see `Optimizer.start`. The log of answers is empty."""
+        state = super().start(oracle, x, lower, upper)
+        return replace(state, memory={**state.memory, **self._begun(state, 0, 0)})
 
-    @staticmethod
-    def _begun(state: State, asked: int, rejected: int) -> Memory:
+    def _begun(self, state: State, asked: int, rejected: int) -> Memory:
         """Return the memory of a routine that begins at a state; answers and rejections of those before it."""
+        power = torch.floor(torch.log2(state.tensor("lengths")))
+        unit = torch.exp2(torch.where(power.abs() < MODERATE, 0.0, power))
         return {
             "start": state.x,
+            "unit": unit if self.absolute else torch.ones_like(unit),
             "first": _packed(state.evaluation),
             "asked": asked,
             "before": asked,
@@ -131,11 +155,12 @@ class Replayed(Optimizer):
     def _begin(self, state: State, oracle: Oracle) -> Generator[State, None, None]:
         """Yield the states of one routine, until one is done or it is time for another."""
         log = _Log(state, oracle)
-        client = Client(log.start)
+        unit = state.tensor("unit")
+        client = Client(log.start, unit)
 
         def work() -> None:
             try:
-                ended = _Ended(*self.run(client, state.lower, state.upper, oracle))
+                ended = _Ended(*self.run(client, state.lower / unit, state.upper / unit, oracle))
             except _Stopped:
                 return
             except Exception as error:  # noqa: BLE001  (raised again in the caller's thread)
@@ -165,7 +190,7 @@ class Replayed(Optimizer):
                     converged=question.success,
                     memory=memory,
                 )
-                yield self.judged(ended, None, oracle)
+                yield self._believed(self.judged(ended, None, oracle), question.success)
                 return
             kind, arguments = question
             if kind != "iterate":
@@ -179,7 +204,9 @@ class Replayed(Optimizer):
                 before, state = state, log.state(state, arguments[0], seen)
                 state = self.judged(state, before, oracle)
                 worn = 0 < self.restart <= log.count - int(state.memory["before"])
-                if worn and not state.done:
+                # Where variables go farther than was supposed, their units are others as well.
+                worn |= not torch.equal(state.tensor("lengths"), before.tensor("lengths"))
+                if worn:
                     kept = {n: m for n, m in state.memory.items() if not n.startswith(GROWING)}
                     anew = self._begun(state, log.count, log.rejected)
                     state = replace(state, memory={**kept, **anew})
@@ -187,6 +214,17 @@ class Replayed(Optimizer):
                 if worn or state.done:
                     return
             client.answers.put(None)
+
+    @staticmethod
+    def _believed(state: State, ended: bool) -> State:
+        """Return the state, not converged where only the routine says so and slopes say the contrary."""
+        optimality, slope = state.figures["optimality"], float(state.memory["slope"])
+        size = max(abs(state.value), NOTHING * slope)
+        share = optimality * slope / size if size > 0 else 0.0
+        if not ended or not state.converged or min(share, optimality) <= DOUBTFUL:
+            return state
+        why = f"{state.reason}; by its slope, {share:.2g} times the objective is left to gain"
+        return replace(state, converged=False, reason=why)
 
 
 class _Log:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
@@ -47,7 +47,10 @@ class Scipy(Replayed):
 
     The tolerances given here are judged after each iteration; the method's own, in `options`, hold as well. What the
     method sees of an objective that begins below 1 is the ratio to this first size, so that a compliance of 1e-9 J is
-    no zero to it. Methods that take Hessian-vector products get them where the problem offers them.
+    no zero to it. Variables whose range is below 1/128 or from 128 on are seen over a power of two near it, so that
+    lengths in `options` (`rhobeg`, `xtol`) are shares of it. Where its own tolerances end the search, and the slope
+    says that much is left to gain, the search has not converged. Methods that take Hessian-vector products get them
+    where the problem offers them.
 
     Parameters
     ----------
@@ -67,6 +70,8 @@ class Scipy(Replayed):
     Traceback (most recent call last):
     torch_sla.errors.ArgumentError: `method` must be one of Nelder-Mead Powell ..., got 'slsqp'
     """
+
+    absolute: ClassVar[bool] = True
 
     type: Literal["scipy"] = "scipy"
     method: str
