@@ -16,6 +16,8 @@ __all__ = ["farther", "gap", "multipliers", "ranges", "violation"]
 
 _FARTHEST = 1e9
 """Beyond that many lengths, a slope that matters would be within the rounding of gradients."""
+_NEAR = 1e4
+"""Of lengths, within which the first trial lies; a slope that foretells less is that of a minimum."""
 
 
 def gap(x: Tensor, gradient: Tensor, lower: Tensor, upper: Tensor, lengths: Tensor) -> float:
@@ -76,6 +78,8 @@ def farther(
             continue
         way = -own / steepest * lengths
         times = 10.0 * gain / max(float(-(slope @ way)), 1e-300)
+        if times > _NEAR:
+            continue
         while times <= _FARTHEST:
             to = (x + times * way).clamp(lower, upper)
             foretold = float(slope @ (x - to))
