@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,6 +30,7 @@ from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.plan import SolvePlan
 from torch_sla.linalg.plan.stages import plan_matrix
 from torch_sla.linalg.precond.base import preconditioner_name
+from torch_sla.linalg.sparse.members import common_batch
 from torch_sla.linalg.sparse.structure import detect
 from torch_sla.linalg.sparse.transforms import is_transformed, outside_compiler, physical
 from torch_sla.linalg.state import SolverState
@@ -340,12 +340,7 @@ def _arrange(
             f"`b` must be [{M}], {[*batch, M]} or {[*batch, M, 'K']} for a matrix of shape {tuple(A.shape)}, "
             f"got {list(b.shape)}; the same columns for all are `b.expand({', '.join(map(str, batch))}, -1, -1)`"
         )
-    try:
-        full = np.broadcast_shapes(batch, rhs.shape[:-2])
-    except ValueError as error:
-        raise ArgumentError(
-            f"batch dimensions {list(rhs.shape[:-2])} of `b` do not broadcast with {list(batch)} of the matrix"
-        ) from error
+    full = common_batch("the matrix and `b`", batch, rhs.shape[:-2])
     values = values.expand(*full, -1).reshape(prod(full), values.shape[-1])
     rhs = rhs.expand(*full, -1, -1).reshape(prod(full), M, rhs.shape[-1])
     return values.to(dtype), rhs.to(dtype), _Layout(tuple(full), vector, rhs.shape[-1]), pattern

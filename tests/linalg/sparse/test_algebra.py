@@ -8,7 +8,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from torch_sla.errors import ArgumentError
-from torch_sla.linalg import SparseTensor, SparseTensorList
+from torch_sla.linalg import SparseTensor, SparseTensorList, quadratic_eigs
 from torch_sla.linalg.kernels import spgemm
 from torch_sla.linalg.sparse.pattern import Pattern
 
@@ -184,6 +184,24 @@ def test_what_would_fill_the_matrix_is_refused() -> None:
         A * torch.ones(M)
     with pytest.raises(ArgumentError, match="x @ A"):
         torch.tensor(2.0) @ A
+
+
+def test_batches_that_do_not_broadcast_are_named() -> None:
+    A = SparseTensor.from_dense(torch.eye(3).expand(2, 3, 3))
+    three = torch.ones(3, 3, 3)
+    for wrong in (
+        lambda: A * three,
+        lambda: A / three,
+        lambda: three @ A,
+        lambda: A @ three,
+        lambda: A @ SparseTensor.from_dense(three),
+        lambda: A + SparseTensor.from_dense(three),
+        lambda: A.solve(three),
+        lambda: quadratic_eigs(A, A, SparseTensor.from_dense(three), k=1),
+        lambda: SparseTensor.tridiagonal(-1.0, torch.ones(2, 3), torch.ones(3, 2)),
+    ):
+        with pytest.raises(ArgumentError, match="batch dimensions of .* do not broadcast: "):
+            wrong()
 
 
 def test_arrays_of_numpy_are_no_factors() -> None:

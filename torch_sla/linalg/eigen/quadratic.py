@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +11,7 @@ from torch_sla.errors import ArgumentError
 from torch_sla.linalg.eigen.convention import check_residuals, fix_phase
 from torch_sla.linalg.eigen.general import eigs
 from torch_sla.linalg.eigen.operators import max_norm
+from torch_sla.linalg.sparse.members import common_batch
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
@@ -85,7 +85,7 @@ def quadratic_eigs(
         raise ArgumentError("`M` is zero, and the problem then is no quadratic one: use `eigs`")
     size = sizes[0] or 1.0
     scale = (size / sizes[2]) ** 0.5
-    batch = np.broadcast_shapes(K.batch_shape, C.batch_shape, M.batch_shape)
+    batch = common_batch("`K`, `C` and `M`", K.batch_shape, C.batch_shape, M.batch_shape)
     (_, k_values), (_, c_values), (_, m_values) = flat
     low, high = _companion(flat[0][0], flat[1][0], flat[2][0])
     one = k_values.new_ones(n)

@@ -19,6 +19,7 @@ from torch_sla.linalg.adjoint.masked_product import masked_product
 from torch_sla.linalg.adjoint.matvec import matmul
 from torch_sla.linalg.kernels.arguments import expect_dense
 from torch_sla.linalg.kernels.spgemm import product_pattern
+from torch_sla.linalg.sparse.members import common_batch
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.segments import SegmentMap
 from torch_sla.linalg.sparse.transforms import outside_compiler, outside_transforms
@@ -52,12 +53,7 @@ def _meet(A: SparseTensor, B: SparseTensor, verb: str) -> tuple[Pattern, Tensor,
     else:
         (p, a), (q, b) = A.flat_slots(), B.flat_slots()
     dtype = torch.promote_types(a.dtype, b.dtype)
-    try:
-        batch = np.broadcast_shapes(A.batch_shape, B.batch_shape)
-    except ValueError as error:
-        raise ArgumentError(
-            f"cannot {verb} matrices with batch dimensions {list(A.batch_shape)} and {list(B.batch_shape)}"
-        ) from error
+    batch = common_batch("the two matrices", A.batch_shape, B.batch_shape)
     a = a.to(dtype).expand(*batch, *a.shape[len(A.batch_shape) :])
     b = b.to(dtype).expand(*batch, *b.shape[len(B.batch_shape) :])
     return p, a, q, b
@@ -182,7 +178,7 @@ def _sampled(A: SparseTensor, dense: Tensor, *, divide: bool) -> SparseTensor:
             f"the factor must broadcast against [*batch, {M}, {N}]; got shape {list(dense.shape)} (scale rows "
             f"by [{M}, 1], columns by [1, {N}])"
         )
-    lead = np.broadcast_shapes(A.batch_shape, dense.shape[:-2])
+    lead = common_batch("the matrix and the factor", A.batch_shape, dense.shape[:-2])
     row = pattern.row.long() if dense.shape[-2] > 1 else torch.zeros_like(pattern.row).long()
     col = pattern.col.long() if dense.shape[-1] > 1 else torch.zeros_like(pattern.col).long()
     at = dense[..., row, col]
@@ -228,7 +224,7 @@ def left_matmul(A: SparseTensor, x: Any) -> Any:
             f"`x` must be [..., K, {pattern.shape[0]}] for x @ A with A of shape {tuple(A.shape)}, "
             f"got {list(x.shape)}"
         )
-    lead = np.broadcast_shapes(A.batch_shape, x.shape[:-2])
+    lead = common_batch("the matrix and `x`", A.batch_shape, x.shape[:-2])
     turned = x.expand(*lead, *x.shape[-2:]).transpose(-1, -2)
     out: Tensor = _dense_matmul(pattern.transposed, values, turned, tuple(A.shape))
     return out.transpose(-1, -2)
@@ -245,12 +241,7 @@ def _dense_matmul(pattern: Pattern, values: Tensor, x: Tensor, shape: tuple[int,
         raise ArgumentError(
             f"`x` must be [{N}] or [..., {N}, K] for a matrix of shape {shape}, got {list(x.shape)}"
         )
-    try:
-        lead = np.broadcast_shapes(batch, X.shape[:-2])
-    except ValueError as error:
-        raise ArgumentError(
-            f"batch dimensions {list(X.shape[:-2])} of `x` do not broadcast with {list(batch)} of the matrix"
-        ) from error
+    lead = common_batch("the matrix and `x`", batch, X.shape[:-2])
     if nb:
         values = values.expand(*lead, -1).reshape(torch.Size(lead).numel(), values.shape[-1])
     if lead:
@@ -281,12 +272,7 @@ def _sparse_matmul(A: SparseTensor, B: SparseTensor) -> SparseTensor:
         raise ArgumentError(
             f"cannot multiply matrices of shapes {tuple(A.shape)} and {tuple(B.shape)}"
         )
-    try:
-        batch = np.broadcast_shapes(A.batch_shape, B.batch_shape)
-    except ValueError as error:
-        raise ArgumentError(
-            f"batch dimensions {list(A.batch_shape)} and {list(B.batch_shape)} do not broadcast"
-        ) from error
+    batch = common_batch("the two matrices", A.batch_shape, B.batch_shape)
 
     def lead(values: Tensor, own: tuple[int, ...]) -> Tensor:
         if not own:

@@ -6,13 +6,13 @@ import warnings
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, DTypeError
 from torch_sla.linalg.adjoint.torch_sparse import entries_of, matrix_of
 from torch_sla.linalg.sparse.indices import check_compressed
+from torch_sla.linalg.sparse.members import common_batch
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.structure import Structure
 from torch_sla.linalg.sparse.transforms import is_transformed, outside_transforms, physical
@@ -270,7 +270,7 @@ def tridiagonal(
     ):
         if band.ndim and band.shape[-1] != size:
             raise ArgumentError(f"`{name}` must have length {size}, got {band.shape[-1]}")
-    batch = np.broadcast_shapes(*(t.shape[:-1] for t in (lower, diagonal, upper)))
+    batch = common_batch("the bands", *(t.shape[:-1] for t in (lower, diagonal, upper)))
     i = torch.arange(n, device=diagonal.device)
     row, col = torch.cat([i[1:], i, i[:-1]]), torch.cat([i[:-1], i, i[1:]])
     bands = [

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.sparse.members import common_batch
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.linalg.sparse.transforms import outside_transforms
@@ -105,13 +106,7 @@ class SparseTensorList:
         """Put the members along the diagonal of one matrix, blocks written out; differentiable."""
         if not self._members:
             raise ArgumentError("an empty list has no block diagonal matrix")
-        batches = [A.batch_shape for A in self]
-        try:
-            batch = np.broadcast_shapes(*batches)
-        except ValueError:
-            raise ArgumentError(
-                f"batch dimensions of members do not broadcast: {', '.join(str(tuple(b)) for b in batches)}"
-            ) from None
+        batch = common_batch("members", *(A.batch_shape for A in self))
         flat = [A.flat_slots() for A in self]
         dtype = flat[0][1].dtype
         for _, v in flat[1:]:

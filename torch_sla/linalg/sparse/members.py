@@ -1,9 +1,10 @@
-"""The members of a batch: none of them, or what each has, put together again."""
+"""The members of a batch: how many there are, and what each has, put together again."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +15,36 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.sparse.tensor import SparseTensor
 
-__all__ = ["require_members", "stacked"]
+__all__ = ["common_batch", "require_members", "stacked"]
+
+
+def common_batch(of: str, *batches: Sequence[int]) -> tuple[int, ...]:
+    """Return the batch dimensions that those of several arguments broadcast to.
+
+    Parameters
+    ----------
+    of
+        Names of the arguments, for the message.
+    batches
+        Batch dimensions of each.
+
+    Raises
+    ------
+    ArgumentError
+        When they do not broadcast.
+
+    Examples
+    --------
+    >>> common_batch("`A` and `b`", (3, 1), (2,))
+    (3, 2)
+    """
+    try:
+        return np.broadcast_shapes(*(tuple(batch) for batch in batches))
+    except ValueError:
+        raise ArgumentError(
+            f"batch dimensions of {of} do not broadcast: {', '.join(str(tuple(b)) for b in batches)}; each must be "
+            "the same in all, or 1"
+        ) from None
 
 
 def require_members(A: SparseTensor) -> None:
