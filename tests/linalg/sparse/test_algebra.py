@@ -200,7 +200,7 @@ def test_batches_that_do_not_broadcast_are_named() -> None:
         lambda: quadratic_eigs(A, A, SparseTensor.from_dense(three), k=1),
         lambda: SparseTensor.tridiagonal(-1.0, torch.ones(2, 3), torch.ones(3, 2)),
     ):
-        with pytest.raises(ArgumentError, match="batch dimensions of .* do not broadcast: "):
+        with pytest.raises(ArgumentError, match=r"batch dimensions of .* do not broadcast: "):
             wrong()
 
 

@@ -193,6 +193,16 @@ def test_matrix_market_is_exact(tmp_path: Path, dtype: torch.dtype) -> None:
     assert load_metadata(tmp_path / "a.mtx")["shape"] == [3, 3]
 
 
+@pytest.mark.parametrize("shape", [(0, 0), (0, 2), (2, 0), (2, 2)])
+def test_matrices_without_entries_in_any_format(shape: tuple[int, int], tmp_path: Path) -> None:
+    none = torch.zeros(0, dtype=torch.int64)
+    A = SparseTensor(torch.zeros(0, dtype=torch.float64), none, none, shape)
+    for suffix in (".npz", ".mtx"):
+        A.save(tmp_path / f"a{suffix}")
+        back = SparseTensor.load(tmp_path / f"a{suffix}")
+        assert (back.shape, back.nnz) == (A.shape, 0)
+
+
 def test_files_that_make_no_sense(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"\.npz"):
         save_sparse(SparseTensor.eye(2), tmp_path / "a.bin")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
@@ -136,10 +137,27 @@ def test_refusals() -> None:
     A = matrix(sample(torch.complex128))
     with pytest.raises(DTypeError, match="order"):
         A.max()
-    with pytest.raises(ArgumentError, match="dim"):
-        A.sum(dim=2)
+    for dim in (2, (0, 1), "0", 1.0):
+        with pytest.raises(ArgumentError, match="dim"):
+            A.sum(dim=dim)
     with pytest.raises(ArgumentError, match="ord"):
         A.norm("nuc")
+
+
+def test_exponents_and_limits_have_no_dimensions() -> None:
+    """With as many numbers as entries they would meet these in the order of the slots, not as given."""
+    i = torch.tensor([1, 0])
+    A = SparseTensor(torch.tensor([2.0, 3.0]), i, i, (2, 2))
+    for many in (torch.tensor([1.0, 2.0]), np.array([1.0, 2.0]), [1.0, 2.0]):
+        with pytest.raises(ArgumentError, match="`exponent` must be a number"):
+            A**many
+        with pytest.raises(ArgumentError, match="`min` must be a number"):
+            A.clamp(min=many)
+        with pytest.raises(ArgumentError, match="`max` must be a number"):
+            A.clamp(0.0, many)
+    two = torch.tensor(2.0, requires_grad=True)
+    (A**two).sum().backward()
+    torch.testing.assert_close(two.grad, sum(x**2 * torch.tensor(x).log() for x in (2.0, 3.0)))
 
 
 @pytest.mark.parametrize("dim", [-2, -1])

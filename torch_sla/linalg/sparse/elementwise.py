@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from torch_sla.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,10 +55,39 @@ def imag(A: SparseTensor) -> SparseTensor:
 
 
 def power(A: SparseTensor, exponent: Any) -> SparseTensor:
-    """Raise the stored entries to a power, elementwise."""
+    """Raise the stored entries to a power, elementwise.
+
+    Parameters
+    ----------
+    exponent
+        A number or a tensor without dimensions, which may require a gradient.
+
+    Raises
+    ------
+    ArgumentError
+        For exponents of more dimensions.
+    """
+    _expect_number(exponent, "exponent")
     return apply(A, lambda values: values**exponent)
 
 
 def clamp(A: SparseTensor, min: float | None = None, max: float | None = None) -> SparseTensor:
-    """Limit the stored entries to ``[min, max]``."""
+    """Limit the stored entries to ``[min, max]``, numbers both.
+
+    Raises
+    ------
+    ArgumentError
+        For limits that have dimensions.
+    """
+    _expect_number(min, "min")
+    _expect_number(max, "max")
     return apply(A, lambda values: torch.clamp(values, min, max))
+
+
+def _expect_number(given: Any, name: str) -> None:
+    """Refuse what has entries of its own: they would meet the stored ones, in an order nobody sees."""
+    if np.ndim(given):
+        raise ArgumentError(
+            f"`{name}` must be a number, got {type(given).__name__} {list(np.shape(given))}; use `apply` for what "
+            "varies between the entries, which are those of `A.pattern.slots`"
+        )

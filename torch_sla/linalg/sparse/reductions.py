@@ -7,6 +7,7 @@ the list of entries. `sum`, `mean`, `prod`, `max` and `min` run over the stored 
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -30,10 +31,14 @@ def _axis(A: SparseTensor, dim: int | None) -> int | None:
     if dim is None:
         return None
     nb = len(A.batch_shape)
-    given = dim + nb + 2 if dim < 0 else dim
+    try:
+        given = operator.index(dim)
+    except TypeError:
+        given = nb + 2
+    given = given + nb + 2 if given < 0 else given
     if given not in (nb, nb + 1):
         raise ArgumentError(
-            f"`dim` must be one of the two sparse dimensions ({nb}, {nb + 1}, -2, -1) or None, got {dim}"
+            f"`dim` must be one of the two sparse dimensions ({nb}, {nb + 1}, -2, -1) or None, got {dim!r}"
         )
     return given - nb
 
