@@ -147,8 +147,14 @@ def _groups(x: Tensor, reach: Tensor) -> Tensor:
     return number
 
 
-def check_residuals(residual: Tensor, scale: Tensor, tol: float, what: str) -> None:
-    """Raise unless the norms of all residual columns ``[n, k]`` are within `tol` of `scale`.
+def check_residuals(residual: Tensor, scale: Tensor, tol: float | None, what: str) -> None:
+    """Raise unless the norms of all residual columns ``[n, k]`` are within a tolerance of `scale`.
+
+    Parameters
+    ----------
+    tol
+        The one that was asked for. It need not be below ``ε^(1/2) / 100``, nor below what a stable decomposition
+        leaves, ``10 n^(1/2) ε``, which is more in single precision.
 
     Raises
     ------
@@ -157,12 +163,15 @@ def check_residuals(residual: Tensor, scale: Tensor, tol: float, what: str) -> N
     """
     if not residual.numel():
         return
+    eps = float(torch.finfo(residual.dtype).eps)
+    least = max(0.01 * eps**0.5, 10 * len(residual) ** 0.5 * eps)
+    limit = max(least, tol or 0.0)
     relative = torch.linalg.vector_norm(residual, dim=0) / scale
     worst = float(relative.max())
-    if not worst <= tol:
+    if not worst <= limit:
         raise SolveError(
             Result.RESIDUAL if worst == worst else Result.NONFINITE,
-            f"the residual of {what} is above {tol:.1e}",
+            f"the residual of {what} is above {limit:.1e}",
             residual=worst,
         )
 

@@ -212,9 +212,8 @@ class _Problem(LeftVectors):
         scale = w.real.new_full((k,), max(bound, torch.finfo(w.dtype).tiny))
         if mass is not None:
             scale = scale + w.abs() * max_norm(self.pattern, mass)
-        tol = max(0.01 * torch.finfo(w.dtype).eps ** 0.5, self._tol or 0.0)
         residual = product(self.pattern, values)(V) - self._massive(mass)(V) * w
-        check_residuals(residual, scale, tol, "the eigenpairs")
+        check_residuals(residual, scale, self._tol, "the eigenpairs")
         self._group(w, beyond, scale / torch.linalg.vector_norm(self._massive(mass)(V), dim=0))
         return w, V * fix_phase(V)
 

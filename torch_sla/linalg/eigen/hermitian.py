@@ -240,13 +240,10 @@ class Problem(WholeSpace):
             beyond = within_reach(w, beyond, radius / torch.linalg.vector_norm(mass_w, dim=0))
         self.beyond = beyond
         scale, self.gap = sizes(self.pattern, values, M, w, V)
-        tol = max(0.01 * torch.finfo(w.dtype).eps ** 0.5, s.tol or 0.0)
-        if method == "lobpcg":
-            tol = max(tol, s.tol or 1e-8)
         check_residuals(
             A(V) - apply_mass(V) * w,
             scale.clamp(min=torch.finfo(w.dtype).tiny),
-            tol,
+            s.tol or (1e-8 if method == "lobpcg" else None),
             "the eigenpairs",
         )
         return w, V * fix_phase(V)

@@ -221,23 +221,40 @@ class _Triplets(WholeSpace):
             turned = pair[::-1] if M < N else pair
             gram = self._gram(*turned) if self._k <= most else None
             free = moderate and self._maxiter is None
-            U, S, W = found(lambda: self._iterated(turned[0], gram), decompose if free else None)
-        first = 0 if self._which == "LM" else len(S) - self._k
-        kept = slice(first, first + self._k)
+
+            def iterate() -> tuple[Tensor, Tensor, Tensor]:
+                triplets = self._iterated(turned[0], gram)
+                self._check(*triplets, *pair)
+                return triplets
+
+            U, S, W = found(iterate, decompose if free else None)
+        kept = self._wanted(S)
         # Eigenvalues of the dilation beside those wanted; σ = 0 meets its own negative.
-        self.beyond = torch.cat([S[:first], S[kept.stop :], -S])
+        self.beyond = torch.cat([S[: kept.start], S[kept.stop :], -S])
         U, S, W = U[:, kept], S[kept], W[:, kept]
-        size = max(max_norm(self._inner, a), float(S.max()))
-        self.gap = cluster_gap(S, size)
-        if not small:
-            check_residuals(
-                torch.cat([pair[0](W.contiguous()) - U * S, pair[1](U.contiguous()) - W * S]),
-                S.new_full((self._k,), size).clamp(min=torch.finfo(S.dtype).tiny),
-                max(0.01 * torch.finfo(S.dtype).eps ** 0.5, self._tol or 0.0),
-                "the singular triplets",
-            )
+        self.gap = cluster_gap(S, self._size(S))
         X = torch.cat([U, W]) * fix_phase(U)
         return S.clone(), X / 2**0.5
+
+    def _size(self, S: Tensor) -> float:
+        """Return a bound on the matrix, whose largest singular value may be among `S`."""
+        return max(max_norm(self._inner, self._values), float(S.max()))
+
+    def _wanted(self, S: Tensor) -> slice:
+        """Return which of the triplets found, in descending order, are those asked for."""
+        first = 0 if self._which == "LM" else len(S) - self._k
+        return slice(first, first + self._k)
+
+    def _check(self, U: Tensor, S: Tensor, W: Tensor, forward: Operator, back: Operator) -> None:
+        """Raise where residuals of the wanted triplets are too large."""
+        kept = self._wanted(S)
+        U, S, W = U[:, kept], S[kept], W[:, kept]
+        check_residuals(
+            torch.cat([forward(W.contiguous()) - U * S, back(U.contiguous()) - W * S]),
+            S.new_full((self._k,), self._size(S)).clamp(min=torch.finfo(S.dtype).tiny),
+            self._tol,
+            "the singular triplets",
+        )
 
     def _gram(self, forward: Operator, back: Operator) -> Operator:
         """Return ``x -> Aᴴ A x``, or for the smallest ones its inverse.
