@@ -119,3 +119,12 @@ def test_mapped_derivatives_of_eigenvalues_say_so() -> None:
     for transform in (jacfwd, jacrev, hessian):
         with pytest.raises(ArgumentError, match="loop"):
             transform(f)(dense())
+
+
+def test_mapped_derivatives_of_general_eigenvectors_say_so() -> None:
+    """Second derivatives of eigenvalues are those of vectors."""
+    values = jacrev(lambda M: sparse(M).eigs(k=2)[0].abs())
+    vectors = jacrev(lambda M: sparse(M).eigs(k=2)[1].abs())
+    for mapped in (jacrev(values), vectors):
+        with pytest.raises(ArgumentError, match="does not go through derivatives of eigenvectors"):
+            mapped(dense())

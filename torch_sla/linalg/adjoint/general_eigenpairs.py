@@ -35,7 +35,7 @@ from torch import Tensor
 from torch_sla.errors import GradientError
 from torch_sla.linalg.adjoint.first_order import first_order
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
-from torch_sla.linalg.adjoint.unmapped import Unmapped
+from torch_sla.linalg.adjoint.unmapped import Unmapped, refuse_vmap
 
 if TYPE_CHECKING:
     from torch_sla.linalg.methods.space import VectorSpace
@@ -175,6 +175,7 @@ def _left(
     Q = torch.zeros_like(V)
     problem.refuse_parts(g, G)
     if G is not None:
+        refuse_vmap(G, "derivatives of eigenvectors")
         along = problem.space.dot(V, G)
         size = torch.linalg.vector_norm(problem.space.norm(G))
         if bool((along.imag.abs() > torch.finfo(w.dtype).eps ** 0.5 * size).any()):
