@@ -171,3 +171,22 @@ def test_equations_that_are_lost_beside_heavy_ones_are_not_passed_over() -> None
         exact = torch.linalg.pinv(a[:3]) @ b[:3]
         exact = exact + P @ torch.linalg.lstsq(a[3:] @ P, b[3:] - a[3:] @ exact, driver="gelsd")[0]
         torch.testing.assert_close(x, exact, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("method", ["lsqr", "lsmr"])
+@pytest.mark.parametrize("shape", [(40, 12), (12, 40)])
+def test_an_iteration_says_where_units_hide_unknowns_or_equations_from_it(
+    shape: tuple[int, int], method: str
+) -> None:
+    g = torch.Generator().manual_seed(0)
+    a = torch.randn(shape, dtype=torch.float64, generator=g)
+    b = torch.randn(shape[0], dtype=torch.float64, generator=g)
+    exact, tall = torch.linalg.pinv(a) @ b, shape[0] > shape[1]
+    side = "columns" if tall else "rows"
+    for decades, hidden in ((4, False), (11, True)):
+        w = torch.logspace(0, decades, 12, dtype=torch.float64)
+        A = SparseTensor.from_dense(a * w if tall else w[:, None] * a)
+        x, info = A.solve(b if tall else w * b, method=method, info=True, throw=False)
+        error = ((w * x if tall else x) / exact - 1).abs().max()
+        assert (error > 1e-2) == hidden
+        assert any(f"entries of {side}" in note for note in info.notes) == hidden

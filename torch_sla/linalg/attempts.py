@@ -22,7 +22,7 @@ from torch_sla.linalg.kernels.detection import largest_entry
 from torch_sla.linalg.known import Known, largest_row
 from torch_sla.linalg.methods.outcome import default_rtol
 from torch_sla.linalg.residual import ACCEPT, Residual, judge
-from torch_sla.linalg.scaling import lost_rows
+from torch_sla.linalg.scaling import light_sides
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -270,10 +270,10 @@ class Attempts(Kept):
                 info.inconsistency = info.residual
                 self._deficient = True
                 info.notes.append("rank deficient: the shortest least-squares solution")
-        lost = None if self.square or direct or system.adjoint else lost_rows(self.pattern, whole)
-        if lost is not None:
-            info.notes.append(lost)
-            info.result = Result.SINGULAR if self._deficient else info.result
+        if not (self.square or direct or system.adjoint):
+            told = light_sides(self.pattern, whole, options.rtol)
+            info.notes += [note for note in told if note is not None]
+            info.result = Result.SINGULAR if told[0] and self._deficient else info.result
         if power:
             info.matrix = whole
             x = shifted(x, -power)

@@ -20,7 +20,7 @@ __all__ = [
     "equilibrate",
     "free_scales",
     "is_uneven",
-    "lost_rows",
+    "light_sides",
     "powers_of",
     "ratio_is_uneven",
     "scaled",
@@ -29,6 +29,8 @@ __all__ = [
 # Rows or columns whose largest entries differ by less are left alone.
 _SPREAD = 1e4
 _SWEEPS = 4
+# Of a solution, that may be missing from light unknowns without a word.
+_SHARE = 1e-2
 
 
 def equilibrate(pattern: Pattern, values: Tensor, hermitian: bool) -> tuple[Tensor, Tensor] | None:
@@ -113,29 +115,56 @@ def free_scales(pattern: Pattern, values: Tensor) -> tuple[Tensor, Tensor] | Non
     return (R, C) if bool(torch.isfinite(R).all() & torch.isfinite(C).all()) else None
 
 
-def lost_rows(pattern: Pattern, values: Tensor) -> str | None:
-    """Return what to say where rows are smaller than rounding of the largest, so that products with both lose them.
+def light_sides(pattern: Pattern, values: Tensor, rtol: float) -> tuple[str | None, str | None]:
+    """Return what to say where an iteration for least squares passes over entries.
+
+    Parameters
+    ----------
+    pattern, values
+        Rectangular scalar matrix, slots.
+    rtol
+        Where the iteration ends.
+
+    Returns
+    -------
+    str or None
+        Rows are smaller than rounding of the largest, so that products with both lose them.
+    str or None
+        Columns of a tall matrix, or rows of a wide one, on which the solution does not depend in exact arithmetic, are
+        so small beside the largest that the residual is below `rtol` before they count.
 
     Examples
     --------
     >>> import torch
     >>> from torch_sla.linalg.sparse.pattern import Pattern
     >>> p = Pattern.from_coo(torch.arange(3), torch.zeros(3, dtype=torch.long), (3, 1))
-    >>> (
-    ...     lost_rows(p, torch.tensor([1.0, 1e-6, 0.0])),
-    ...     lost_rows(p, torch.tensor([1.0, 1e-8, 0.0]))[:31],
-    ... )
-    (None, 'the entries of rows are 1.0e+08')
+    >>> light_sides(p, torch.tensor([1.0, 1e-6, 0.0]), 1e-5)
+    (None, None)
+    >>> light_sides(p, torch.tensor([1.0, 1e-8, 0.0]), 1e-5)[0][:31]
+    'the entries of rows are 1.0e+08'
     """
-    size = _largest(pattern, values.abs())[0]
-    low, high = torch.where(size > 0, size, torch.inf).amin(), size.amax()
-    if not bool(low < torch.finfo(size.dtype).eps * high):
-        return None
-    return (
-        f"the entries of rows are {float(high / low):.1e} apart, and the light ones are lost beside the heavy ones: "
-        "weight them less, eliminate equations that are to hold exactly, leave out rows that are rounding, or, with "
-        "fewer equations than unknowns, divide each by its largest entry"
-    )
+    if 0 in pattern.shape:
+        return None, None
+    sizes = _largest(pattern, values.abs())
+    ratios = [size.amax() / torch.where(size > 0, size, torch.inf).amin() for size in sizes]
+    rows, columns = torch.stack(ratios).tolist()
+    wide = pattern.shape[0] < pattern.shape[1]
+    lost = unseen = None
+    if rows * torch.finfo(sizes[0].dtype).eps > 1:
+        lost = (
+            f"the entries of rows are {rows:.1e} apart, and the light ones are lost beside the heavy ones: "
+            "weight them less, eliminate equations that are to hold exactly, leave out rows that are rounding, or, "
+            "with fewer equations than unknowns, divide each by its largest entry"
+        )
+    ratio = rows if wide else columns
+    if ratio * rtol > _SHARE and not (wide and lost):
+        side, these = ("rows", "equations") if wide else ("columns", "unknowns")
+        unseen = (
+            f"the entries of {side} are {ratio:.1e} apart, and an iteration to rtol={rtol:.1e} may end before the "
+            f"light ones count: give {these} units in which they are alike, or use the direct method of the CPU, "
+            "which does not depend on them"
+        )
+    return lost, unseen
 
 
 def ratio_is_uneven(rows: Tensor, columns: Tensor) -> Tensor:
