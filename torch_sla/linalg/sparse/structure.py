@@ -266,14 +266,18 @@ def _at_once(pattern: Pattern, values: Tensor) -> Structure:
         diagonal = values[..., slots.clamp(min=0)] * (slots >= 0)
     mirrored = pattern.transpose_values(values)
     row, col = pattern.csr_row.long(), pattern.ccol.long()
-    size = diagonal.abs()
-    scale = _sizes_of_pairs(pattern, values, mirrored, size)
-    tolerance = ROUNDINGS * torch.finfo(values.dtype).eps * scale
-    symmetric = hermitian = bool(((values - mirrored).abs() <= tolerance).all())
+    size, rounding = diagonal.abs(), ROUNDINGS * torch.finfo(values.dtype).eps
+    own = rounding * torch.maximum(values.abs(), mirrored.abs())
+    beside = torch.maximum(own, rounding * torch.maximum(size[..., row], size[..., col]))
+    turned = (mirrored, mirrored.conj()) if values.is_complex() else (mirrored,)
+    gaps = [(values - other).abs() for other in turned]
+    flags = [(gap <= beside).all() for gap in gaps]
+    flags += [((gap > own) & (gap <= beside)).any() for gap in gaps]
+    found = torch.stack(flags).tolist()  # read once: a device is waited for
+    symmetric, hermitian, rounded = found[0], found[len(gaps) - 1], any(found[len(gaps) :])
     if values.is_complex():
-        hermitian = bool(((values - mirrored.conj()).abs() <= tolerance).all())
         diagonal = diagonal.real
-    off = torch.where(row == col, torch.zeros_like(scale), values.abs())
+    off = torch.where(row == col, torch.zeros_like(own), values.abs())
     sums = pattern.sum_rows(off)
     definite: bool | None = False
     if hermitian and bool((diagonal > 0).all()):
@@ -284,16 +288,7 @@ def _at_once(pattern: Pattern, values: Tensor) -> Structure:
         positive_definite=definite,
         dominance=_left_over(size, sums),
     )
-    return _without_meant(pattern, values, known)
-
-
-def _sizes_of_pairs(pattern: Pattern, values: Tensor, mirrored: Tensor, size: Tensor) -> Tensor:
-    """Return the largest of an entry, its mirror image and the two diagonal entries, of all ``[*batch, nnz_csr]``."""
-    row, col = pattern.csr_row.long(), pattern.ccol.long()
-    return torch.maximum(
-        torch.maximum(values.abs(), mirrored.abs()),
-        torch.maximum(size[..., row], size[..., col]),
-    )
+    return _without_meant(pattern, values, known) if rounded else known
 
 
 def _in_one_pass(pattern: Pattern, values: Tensor) -> Structure | None:
