@@ -300,11 +300,7 @@ def _options(
 
 def _dtype(A: SparseTensor, b: Tensor) -> torch.dtype:
     """Return the dtype of the solve: what torch promotes the two to."""
-    expect_dense(b, "b")
-    if b.device != A.device:
-        raise ArgumentError(
-            f"`b` must be on the device of the matrix, {A.device}; it is on {b.device}"
-        )
+    expect_dense(b, "b", A.device)
     if not (b.is_floating_point() or b.is_complex()):
         raise DTypeError(f"`b` must be floating point or complex, got {b.dtype}; convert it first")
     dtype = torch.promote_types(A.dtype, b.dtype)
@@ -353,7 +349,7 @@ def _start(A: SparseTensor, x0: Tensor, dtype: torch.dtype, rhs: Tensor) -> Tens
             "`x0` is not for systems with fewer equations than unknowns, whose shortest solution is sought"
         )
     shape = (*rhs.shape[:-2], N, rhs.shape[-1])
-    expect_start(x0, dtype)
+    expect_start(x0, dtype, rhs.device)
     refuse_vmap(x0, "starting values (`x0`)")
     start = physical(x0).to(dtype)
     if start.ndim == rhs.ndim - 1 or (start.ndim == len(A.batch_shape) + 1 and A.batch_shape):

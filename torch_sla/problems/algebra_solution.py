@@ -67,7 +67,7 @@ class AlgebraSolution(Named):
 
         Of damped motion ``exp(λ t)`` they are ``|Im λ| / 2π``. Exactly 0 of rigid motions.
         """
-        w = self.fields["eigenvalues"]
+        w = self.eigenvalues
         if "frequencies" not in self.spec.called:
             raise ArgumentError(
                 f"these eigenvalues have another name: {' '.join(self.spec.called)}"

@@ -248,3 +248,16 @@ def test_what_is_largest_among_no_entries_is_not_detached() -> None:
 def test_a_list_of_a_generator_has_its_members() -> None:
     made = SparseTensorList(n * SparseTensor.eye(n) for n in (2, 3))
     assert made.shapes == [(2, 2), (3, 3)]
+
+
+def test_factors_on_another_device_are_named() -> None:
+    A = SparseTensor.from_dense(2 * torch.eye(2, dtype=torch.float64))
+    x, away = (torch.ones(2, dtype=torch.float64, device=d) for d in ("cpu", "meta"))
+    for verb, name in (
+        (lambda: A @ away, "x"),
+        (lambda: away @ A, "x"),
+        (lambda: A.solve(away), "b"),
+        (lambda: A.solve(x, method="cg", x0=away), "x0"),
+    ):
+        with pytest.raises(ArgumentError, match=f"`{name}` must be on the device of the matrix"):
+            verb()

@@ -108,8 +108,11 @@ def runs_compiled(*tensors: Tensor) -> bool:
     return all(t.is_cpu and t.dtype in _KNOWN for t in tensors)
 
 
-def expect_dense(x: Any, name: str) -> None:
-    """Raise `ArgumentError` for what is no tensor or has not all its numbers in one array: sparse, nested, in parts."""
+def expect_dense(x: Any, name: str, device: torch.device | None = None) -> None:
+    """Raise `ArgumentError` for what is no tensor or has not all its numbers in one array: sparse, nested, in parts.
+
+    With the device of a matrix, also for what is on another one.
+    """
     if not isinstance(x, Tensor):
         raise ArgumentError(
             f"`{name}` must be a tensor, got {type(x).__name__}; `torch.as_tensor` makes one of numbers"
@@ -120,6 +123,10 @@ def expect_dense(x: Any, name: str) -> None:
         raise ArgumentError(
             f"`{name}` must be a dense tensor, got one that is {what}; of a sparse matrix make a `SparseTensor` "
             "(`from_torch_sparse`), of others a plain tensor"
+        )
+    if device is not None and x.device != device:
+        raise ArgumentError(
+            f"`{name}` must be on the device of the matrix, {device}; it is on {x.device}"
         )
 
 
@@ -144,8 +151,8 @@ def expect_shape(x: Tensor, name: str, shape: tuple[int, ...]) -> None:
         raise ArgumentError(f"`{name}` must have shape {list(shape)}, got {list(x.shape)}")
 
 
-def expect_start(x0: Any, dtype: torch.dtype) -> None:
-    """Raise `ArgumentError` unless an iteration for unknowns of this dtype can start at `x0`."""
-    expect_dense(x0, "x0")
+def expect_start(x0: Any, dtype: torch.dtype, device: torch.device | None = None) -> None:
+    """Raise `ArgumentError` unless an iteration for unknowns of this dtype, on this device, can start at `x0`."""
+    expect_dense(x0, "x0", device)
     if x0.is_complex() and not dtype.is_complex:
         raise ArgumentError(f"`x0` is complex, and the unknowns are of {dtype}; give `x0.real`")

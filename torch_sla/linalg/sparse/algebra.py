@@ -231,7 +231,7 @@ def left_matmul(A: SparseTensor, x: Any) -> Any:
 
 
 def _dense_matmul(pattern: Pattern, values: Tensor, x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    expect_dense(x, "x")
+    expect_dense(x, "x", values.device)
     N, batch = pattern.shape[1], tuple(values.shape[:-1])
     nb = len(batch)
     dtype = torch.promote_types(values.dtype, x.dtype)
