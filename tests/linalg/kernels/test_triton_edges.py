@@ -198,12 +198,13 @@ def test_counts_and_sums(n: int) -> None:
     found = (
         0,
         int((~torch.isclose(D, D.T, rtol=1e-13, atol=0.0)).sum()),
+        0,
         int((D.diagonal() <= 0).sum()),
         int((D.diagonal() < off).sum()),
         int((D.diagonal() > off * (1 + 1e-8)).sum()),
     )
     names = list(vars(counts).values())
-    assert tuple(names[:5]) == found
+    assert tuple(names[:6]) == found
     assert counts.longest == int(crow.diff().amax())
     assert slot is not None
 
