@@ -40,9 +40,8 @@ class LeftVectors(WholeSpace):
         apart = (w.unsqueeze(1) - w).abs()
         close = apart <= torch.maximum(reach.unsqueeze(1), reach)
         close |= torch.eye(len(w), dtype=torch.bool, device=w.device)
-        for _ in range(
-            len(w).bit_length()
-        ):  # equals of equals are equal; each pass doubles the reach
+        # Equals of equals are equal; each pass doubles the reach.
+        for _ in range(len(w).bit_length()):
             close = (close.double() @ close.double()) > 0
         cut = ((w.unsqueeze(1) - beyond).abs() <= reach.unsqueeze(1)).any(1)
         self._groups = close, (close & cut).any(1)
