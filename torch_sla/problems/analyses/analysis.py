@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from torch_sla.errors import SpecError
+from torch_sla.problems.lowering.frame import Frame
 from torch_sla.problems.specs.laws import laws
 from torch_sla.problems.specs.value import Parameter, leaves, names_of
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["Analysis", "inside"]
+__all__ = ["Analysis", "frame_of", "inside"]
 
 
 @contextlib.contextmanager
@@ -28,6 +29,15 @@ def inside(path: str = "of") -> Iterator[None]:
     except SpecError as error:
         full = f"{path}.{error.path}" if error.path else path
         raise type(error)(error.message, file=error.file, line=error.line, path=full) from None
+
+
+def frame_of(model: Any) -> Frame | None:
+    """Return the lowered physics inside analyses; None where there is no mesh."""
+    while not isinstance(model, Frame):
+        model = getattr(model, "model", None)
+        if model is None:
+            return None
+    return model
 
 
 class Analysis:
@@ -73,7 +83,8 @@ class Analysis:
     @property
     def counts(self) -> Mapping[str, int]:
         """Number of sites of each kind."""
-        return getattr(self.model, "counts", {})
+        counts: Mapping[str, int] = self.model.counts
+        return counts
 
     @property
     def mesh(self) -> Any:

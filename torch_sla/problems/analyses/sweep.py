@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, SolveError
-from torch_sla.problems.analyses.analysis import Analysis, inside
+from torch_sla.problems.analyses.analysis import Analysis, frame_of, inside
 from torch_sla.problems.analyses.parts import Parts
 from torch_sla.problems.analyses.table import completed, fields_of, numbers, write_table
 from torch_sla.problems.lowering.parameters import home_of
@@ -99,10 +99,10 @@ class Sweep(Analysis):
         """How many cases are one part: small problems many at once; the same in every run."""
         if any(event.stop for event in getattr(self.spec.of, "events", ())):
             return len(self.spec.every)  # all cases end when the last one has it behind
-        numbering = getattr(getattr(self.model, "model", self.model), "numbering", None)
-        if numbering is None:
+        frame = frame_of(self.model)
+        if frame is None:
             return _MOST
-        work = int(numbering.n) * int(getattr(self.spec.of, "steps", 1))
+        work = frame.numbering.n * int(getattr(self.spec.of, "steps", 1))
         return max(1, min(_MOST, _WORK // work))
 
     def _starts(self, start: Tensor, count: int) -> Tensor:
@@ -174,7 +174,8 @@ class Sweep(Analysis):
     @property
     def idle_names(self) -> frozenset[str]:
         """Names of the parameters that need no value in any case."""
-        return getattr(self.model, "idle_names", frozenset())
+        names: frozenset[str] = self.model.idle_names
+        return names
 
     def describe(self, values: Mapping[str, Any]) -> list[str]:
         """Return lines on the cases, the problem and its plan."""

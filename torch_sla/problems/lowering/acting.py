@@ -51,6 +51,8 @@ class ActingLaws(Once):
     loading: ClassVar[frozenset[str]] = frozenset({"source", "body_force"})
     multiplied: ClassVar[tuple[frozenset[str], ...]] = ()
     """Laws of the cells that only the load uses."""
+    idle_names: ClassVar[frozenset[str]] = frozenset()
+    """Names of the parameters that need no value: none, of a solve."""
     acting: frozenset[tuple[DataPath, int]] | None = None
     """`acting_entries` of the whole, where this is a part; None for those of this mesh."""
 

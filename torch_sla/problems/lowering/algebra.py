@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -42,6 +42,11 @@ class Algebra(ABC):
     spec
         The declaration.
     """
+
+    counts: ClassVar[Mapping[str, int]] = {}
+    """Number of sites of each kind: there are none without a mesh."""
+    idle_names: ClassVar[frozenset[str]] = frozenset()
+    """Names of the parameters that need no value: none."""
 
     def __init__(self, spec: Any) -> None:
         self.spec = spec

@@ -98,10 +98,10 @@ def _head(model: Any) -> str:
 
 
 def _declared(model: Any) -> list[str]:
-    lines, idle = [], model.idle_names if isinstance(model, Analysis) else ()
+    lines = []
     for name, parameter in model.declared.items():
         unit = f" [{parameter.unit}]" if parameter.unit else ""
-        default = "needs no value here" if name in idle else "required"
+        default = "needs no value here" if name in model.idle_names else "required"
         default = default if parameter.default is None else f"default {parameter.default}"
         count = 1 if parameter.on == "constant" else model.counts[parameter.on]
         lines.append(f"  parameter   {name}{unit}: {count} on {parameter.on}, {default}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torch_sla.errors import ArgumentError
+from torch_sla.problems.analyses.analysis import frame_of
 from torch_sla.problems.analyses.modes import ModalSolution
 from torch_sla.problems.analyses.sweep import SweepSolution
 from torch_sla.problems.analyses.transient import TransientSolution
@@ -106,7 +107,7 @@ def frames_of(result: Any, *, full: bool = False) -> Frames:
             return _modes(result, full)
         case TransientSolution() if not result.batch:
             return _times(result, full)
-        case SweepSolution() if hasattr(_model(result), "numbering"):
+        case SweepSolution() if frame_of(result.model) is not None:
             titles = [_said(case) for case in result.cases]
             return _members(result, "case", titles if not result.batch else None, full)
         case Solution():
@@ -116,17 +117,10 @@ def frames_of(result: Any, *, full: bool = False) -> Frames:
     )
 
 
-def _model(result: Any) -> Any:
-    """Return the lowered physics below all analyses."""
-    model = result.model
-    while hasattr(model, "model"):
-        model = model.model
-    return model
-
-
 def _members(result: Any, axis: str, titles: list[str] | None, full: bool) -> Frames:
     """Take the members of a batch, in order, or the only one."""
-    model, own = _model(result), result.batch
+    model: Any = frame_of(result.model)
+    own = result.batch
     if isinstance(result, SweepSolution):
         own = (*own, len(result.cases))
     k = int(np.prod(own, dtype=int))

@@ -16,6 +16,7 @@ from torch_sla.assembly.mesh import write_mesh, write_series
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.eigen.convention import SEED
 from torch_sla.linalg.sparse.whole import whole
+from torch_sla.problems.analyses.analysis import frame_of
 from torch_sla.problems.identity import versions
 
 if TYPE_CHECKING:
@@ -155,11 +156,8 @@ def _finite(found: Any) -> Any:
 
 def unknowns(solution: Named) -> int:
     """Return how many one system has, whatever the numbers of modes, times, cases and members."""
-    model = solution.model
-    while (inner := getattr(model, "model", None)) is not None:
-        model = inner
-    if (numbering := getattr(model, "numbering", None)) is not None:
-        return int(numbering.n)
+    if (frame := frame_of(solution.model)) is not None:
+        return frame.numbering.n
     if "modes" in solution.fields:
         return solution.fields["modes"].shape[-1]
     members = math.prod(getattr(solution, "batch", ())) * len(getattr(solution, "cases", " "))

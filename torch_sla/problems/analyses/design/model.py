@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from torch_sla.errors import ArgumentError
-from torch_sla.problems.analyses.analysis import Analysis, inside
+from torch_sla.problems.analyses.analysis import Analysis, frame_of, inside
 from torch_sla.problems.analyses.design.loop import search
 from torch_sla.problems.analyses.design.oracle import DesignOracle
-from torch_sla.problems.analyses.design.variables import Unknowns, frame_of
+from torch_sla.problems.analyses.design.variables import Unknowns
 from torch_sla.problems.folder import opened
 from torch_sla.problems.lowering.parameters import check_names
 from torch_sla.problems.specs.python import PythonFunction

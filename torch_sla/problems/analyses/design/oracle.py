@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, ExpressionError, GradientError, SolveError, SpecError
+from torch_sla.problems.analyses.analysis import frame_of
 from torch_sla.problems.analyses.design.forward import Forward
 from torch_sla.problems.analyses.design.scope import DesignScope
-from torch_sla.problems.analyses.design.variables import frame_of
 from torch_sla.problems.design.optimizers.function import FunctionOracle, Quantities
 from torch_sla.problems.design.optimizers.oracle import RejectedPoint
 from torch_sla.problems.specs.python import PythonFunction

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.problems.analyses.analysis import frame_of
 from torch_sla.problems.design.transforms import Chain, Place
-from torch_sla.problems.lowering.frame import Frame
 from torch_sla.problems.specs.arrays import numbers
 from torch_sla.problems.specs.of import times_in
 from torch_sla.problems.specs.value import ArrayFile, Parameter, check_of_places
@@ -21,19 +21,11 @@ from torch_sla.problems.specs.written import Formula
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from torch_sla.problems.lowering.frame import Frame
     from torch_sla.problems.specs.design import DesignProblem
     from torch_sla.problems.specs.variable import Variable
 
-__all__ = ["Unknowns", "frame_of"]
-
-
-def frame_of(model: Any) -> Frame | None:
-    """Return the lowered physics inside analyses; None where there is no mesh."""
-    while not isinstance(model, Frame):
-        model = getattr(model, "model", None)
-        if model is None:
-            return None
-    return model
+__all__ = ["Unknowns"]
 
 
 class Unknowns:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch_sla.problems.analyses.design.variables import frame_of
+from torch_sla.problems.analyses.analysis import frame_of
 from torch_sla.problems.report.draw.charts import Curve, chart, number
 from torch_sla.problems.report.frames import Frames
 from torch_sla.problems.report.page.fields import field_pictures, mesh_part
