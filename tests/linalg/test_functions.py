@@ -1,4 +1,4 @@
-"""Free functions: batches of every layout, the questions about backends, partitions."""
+"""Free functions: batches of every layout, partitions."""
 
 from __future__ import annotations
 
@@ -84,20 +84,6 @@ def test_the_batch_solver_analyses_once() -> None:
     assert cache_counters()["analyze"] <= before + 1
 
 
-def test_questions_about_backends() -> None:
-    names = linalg.get_available_backends()
-    assert {"scipy", "pytorch"} <= set(names)
-    assert linalg.is_scipy_available()
-    assert linalg.is_eigen_available() == ("eigen" in names)
-    assert linalg.is_cudss_available() == ("cudss" in names)
-    assert linalg.is_cusolver_available() == ("cusolver" in names)
-    assert "cg" in linalg.get_backend_methods("pytorch")
-    assert linalg.select_backend(is_spd=True) in names
-    chosen = linalg.select_method("pytorch", is_spd=True)
-    assert chosen in linalg.get_backend_methods("pytorch")
-    assert all(name in linalg.show_backends() for name in names)
-
-
 def test_partitions() -> None:
     assert torch.bincount(linalg.partition_simple(10, 3)).tolist() == [4, 3, 3]
     g = torch.Generator().manual_seed(6)
@@ -148,20 +134,3 @@ def test_every_public_name_loads() -> None:
 def test_a_shape_of_another_batch_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ArgumentError, match=r"`shape` must be \(M, N\) or"):
         linalg.spsolve_batch_same_layout(values(2), ROW, COL, shape, torch.ones(N).double())
-
-
-@pytest.mark.parametrize(
-    ("given", "name"),
-    [
-        ({"device": "nowhere"}, "device"),
-        ({"device": None}, "device"),
-        ({"n": -1}, "n"),
-        ({"n": "many"}, "n"),
-        ({"nnz": 2.5}, "nnz"),
-        ({"dtype": "float64"}, "dtype"),
-    ],
-)
-def test_a_question_about_no_system_is_refused(given: dict, name: str) -> None:
-    for ask in (linalg.select_backend, linalg.select_method):
-        with pytest.raises(ArgumentError, match=f"`{name}` must be"):
-            ask(**given)
