@@ -17,7 +17,7 @@ from scipy.spatial import Delaunay
 from tests.helpers.rank_programs import lattice, matrix, rhs
 from torch_sla.errors import ArgumentError, RankError, TorchSlaError
 from torch_sla.linalg import SparseTensor
-from torch_sla.linalg.distributed import files, one_file, partition
+from torch_sla.linalg.distributed import folder as folders, one_file, partition
 from torch_sla.linalg.distributed.files import (
     load_dsparse,
     load_sparse_as_partition,
@@ -254,7 +254,7 @@ def refused(group: Any, folder: str) -> list[str]:
     collect(lambda: load_dsparse(path / "parts", comm=comm))
     with pytest.MonkeyPatch.context() as patch:
         if comm.rank == 0:
-            patch.setattr(files, "_replace", harm(ArgumentError("no space left")))
+            patch.setattr(folders, "_replace", harm(ArgumentError("no space left")))
         collect(lambda: save_dsparse(D, path / "parts"))
     i = torch.tensor([9 if comm.rank == 1 else 0])
     owned = torch.arange(2) + 2 * comm.rank

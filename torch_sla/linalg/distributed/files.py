@@ -7,26 +7,28 @@ to see more than its own rows, however many parts were written and are wanted.
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.communicator import Communicator, InProcess
 from torch_sla.linalg.distributed.everywhere import agreed
+from torch_sla.linalg.distributed.folder import (
+    DIGEST,
+    read_manifest,
+    read_part,
+    write_manifest,
+    write_part,
+)
+from torch_sla.linalg.distributed.launch import running
 from torch_sla.linalg.distributed.one_file import load_rows
 from torch_sla.linalg.distributed.part import DSparseMatrix
 from torch_sla.linalg.distributed.tensor import DSparseTensor
 from torch_sla.linalg.sparse.files import load_sparse
 from torch_sla.linalg.sparse.tensor import SparseTensor
-from torch_sla.linalg.sparse.whole import whole
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -40,10 +42,6 @@ __all__ = [
     "save_distributed",
     "save_dsparse",
 ]
-
-_FORMAT, _VERSION = "torch_sla.dsparse", 1
-_MANIFEST = "manifest.json"
-_DIGEST = 16
 
 
 def save_dsparse(
@@ -79,16 +77,16 @@ def save_dsparse(
 
     def write() -> list[list[int]]:
         folder.mkdir(parents=True, exist_ok=True)
-        return [_write(folder, part, D.near_nullspace) for part in D]
+        return [write_part(folder, part, D.near_nullspace) for part in D]
 
     rows = agreed(D.comm, D.device, write)
-    empty = torch.zeros(0, 3 + _DIGEST, dtype=torch.int64, device=D.device)
-    mine = torch.tensor(rows, dtype=torch.int64, device=D.device).reshape(-1, 3 + _DIGEST)
+    empty = torch.zeros(0, 3 + DIGEST, dtype=torch.int64, device=D.device)
+    mine = torch.tensor(rows, dtype=torch.int64, device=D.device).reshape(-1, 3 + DIGEST)
     table = torch.cat(D.comm.gather(torch.cat([empty, mine]))).tolist()
 
     def announce() -> None:
         if D.comm.rank == 0:
-            _announce(folder, D, table, metadata or {})
+            write_manifest(folder, D, table, metadata or {})
 
     agreed(D.comm, D.device, announce)
 
@@ -128,7 +126,7 @@ def load_dsparse(
             path, comm or _default_comm(num_partitions, 4), device, method=partition_method
         )
     if comm is None:
-        written = 0 if _running() else len(_manifest(path)["parts"])
+        written = 0 if running() else len(read_manifest(path)["parts"])
         comm = _default_comm(num_partitions, written)
     return _loaded(path, comm, device)
 
@@ -193,7 +191,7 @@ def load_sparse_as_partition(
     With ``partition_method`` ``"simple"`` (a run of rows) or ``"graph"`` no process reads more than its share, where
     every rank takes its own; see `load_dsparse`. For other methods every process reads the whole file.
     """
-    if _running():
+    if running():
         own = torch.distributed.get_rank(), torch.distributed.get_world_size()
         rank = own[0] if rank is None else rank
         world_size = own[1] if world_size is None else world_size
@@ -220,10 +218,10 @@ def load_distributed_as_sparse(
         When the folder or a part is missing or inconsistent.
     """
     folder = Path(directory)
-    header = _manifest(folder)
+    header = read_manifest(folder)
     rows, cols, values = [], [], []
     for part in range(len(header["parts"])):
-        found = _read(folder, header, part)
+        found = read_part(folder, header, part)
         rows.append(found["owned"].repeat_interleave(found["crow"].diff()))
         cols.append(found["col"])
         values.append(found["values"])
@@ -234,108 +232,14 @@ def load_distributed_as_sparse(
 def load_metadata(path: str | PathLike[str]) -> dict[str, Any]:
     """Read what a file or a folder says about its matrix, without the matrix."""
     if Path(path).is_dir():
-        return _manifest(Path(path))
+        return read_manifest(Path(path))
     from torch_sla.linalg.sparse.files import load_metadata as of_file
 
     return of_file(path)
 
 
-# -- parts --------------------------------------------------------------------------------------
-
-
-def _write(folder: Path, part: DSparseMatrix, near: Tensor | None) -> list[int]:
-    """Write one part; return its number, rows, entries and digest."""
-    arrays = {
-        "owned": part.owned_nodes,
-        "crow": part.pattern.crow.long(),
-        "col": part.local_to_global[part.pattern.ccol.long()],
-        "values": part.values.detach().resolve_conj().resolve_neg(),
-    }
-    if near is not None:
-        arrays["near_nullspace"] = near[part.whole.sharding.rows.part_slice(part.partition_id)]
-    file = io.BytesIO()
-    plain: dict[str, Any] = {name: t.detach().cpu().numpy() for name, t in arrays.items()}
-    np.savez(file, **plain)
-    data = file.getvalue()
-    digest = hashlib.blake2b(data, digest_size=_DIGEST).digest()
-    _replace(folder / _name(part.partition_id, digest), data)
-    return [part.partition_id, part.num_owned, part.pattern.nnz_csr, *digest]
-
-
-def _name(part: int, digest: bytes) -> str:
-    return f"part-{part:05d}-{digest.hex()[:12]}.npz"
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all."""
-    with whole(path) as beside, beside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / _MANIFEST
-    if not path.is_file():
-        raise ArgumentError(f"`directory`: {str(folder)!r} holds no matrix in parts ({_MANIFEST})")
-    try:
-        header: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ArgumentError(f"{str(path)!r} is damaged: {error}") from None
-    if header.get("format") != _FORMAT:
-        raise ArgumentError(f"{str(path)!r} is no manifest of a matrix in parts of this library")
-    if header["version"] > _VERSION:
-        raise ArgumentError(
-            f"{str(path)!r} has format version {header['version']}; this library reads up to {_VERSION}"
-        )
-    return header
-
-
-def _read(folder: Path, header: dict[str, Any], part: int) -> dict[str, Tensor]:
-    said = header["parts"][part]
-    path = folder / said["file"]
-    if not path.is_file():
-        raise ArgumentError(f"part {part} of {str(folder)!r} is missing: there is no {path.name}")
-    data = path.read_bytes()
-    if hashlib.blake2b(data, digest_size=_DIGEST).hexdigest() != said["digest"]:
-        raise ArgumentError(
-            f"part {part} of {str(folder)!r} is damaged: the checksum of {path.name} is not that of the manifest"
-        )
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        return {name: torch.from_numpy(archive[name]) for name in archive.files}
-
-
-def _announce(
-    folder: Path, D: DSparseTensor, table: list[list[int]], metadata: dict[str, Any]
-) -> None:
-    """Put the manifest in place, and take away what it does not name."""
-    files = [
-        {"file": _name(part, bytes(digest)), "rows": n, "nnz": nnz, "digest": bytes(digest).hex()}
-        for part, n, nnz, *digest in table
-    ]
-    header = {
-        "format": _FORMAT,
-        "version": _VERSION,
-        "shape": list(D.shape),
-        "nnz": sum(nnz for _, _, nnz, *_ in table),
-        "dtype": str(D.dtype).removeprefix("torch."),
-        "num_partitions": len(files),
-        "parts": files,
-        "metadata": metadata,
-    }
-    _replace(folder / _MANIFEST, json.dumps(header, indent=1).encode())
-    kept = {f["file"] for f in files}
-    for old in folder.glob("part-*.npz"):
-        if old.name not in kept:
-            old.unlink()
-
-
-def _running() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
 def _default_comm(num_partitions: int | None, written: int) -> Communicator:
-    if _running():
+    if running():
         from torch_sla.linalg.distributed.processes import Processes
 
         return Processes(parts=num_partitions)
@@ -347,7 +251,7 @@ def _loaded(folder: Path, comm: Communicator, device: torch.device | str) -> DSp
     none = torch.zeros(0, dtype=torch.int64)
 
     def read() -> dict[str, Any]:
-        header = _manifest(folder)
+        header = read_manifest(folder)
         written = [p["rows"] for p in header["parts"]]
         owned: list[Tensor] = []
         near: list[Tensor] = []
@@ -356,7 +260,7 @@ def _loaded(folder: Path, comm: Communicator, device: torch.device | str) -> DSp
         for part in comm.held:
             # Without rows, none of the first: what there is of each, such as a near-nullspace, is there on all.
             sources = _sources(part, comm.parts, written) or [(0, 0, 0)]
-            pieces = [_some_rows(_read(folder, header, old), *rows_) for old, *rows_ in sources]
+            pieces = [_some_rows(read_part(folder, header, old), *rows_) for old, *rows_ in sources]
             mine = torch.cat([none, *(p["owned"] for p in pieces)])
             order = mine.argsort()
             owned.append(mine[order].to(device))
@@ -402,6 +306,7 @@ def _sources(part: int, parts: int, rows: list[int]) -> list[tuple[int, int, int
 
 
 def _some_rows(found: dict[str, Tensor], begin: int, end: int) -> dict[str, Tensor]:
+    """Take some of the rows of a written part."""
     first, last = int(found["crow"][begin]), int(found["crow"][end])
     chosen = {
         "owned": found["owned"][begin:end],

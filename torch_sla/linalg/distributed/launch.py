@@ -18,7 +18,7 @@ from torch_sla.linalg.distributed.watch import watched
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["TIMEOUT", "Ranks", "launched", "together"]
+__all__ = ["TIMEOUT", "Ranks", "launched", "running", "together"]
 
 TIMEOUT = 300.0
 """Seconds after which a rank that waits for the others gives up."""
@@ -51,9 +51,14 @@ class Ranks:
         return self.rank == 0
 
 
+def running() -> bool:
+    """Whether this process is one of a group of `torch.distributed`."""
+    return dist.is_available() and dist.is_initialized()
+
+
 def together() -> bool:
     """Whether this process was started as one of several, as ``torchrun`` does it."""
-    return dist.is_initialized() or all(name in os.environ for name in _NEEDED)
+    return running() or all(name in os.environ for name in _NEEDED)
 
 
 @contextlib.contextmanager
@@ -86,7 +91,7 @@ def launched(device: str = "auto", timeout: float = TIMEOUT) -> Iterator[Ranks]:
     """
     if not timeout > 0:
         raise ArgumentError(f"timeout is a number of seconds above 0, got {timeout}")
-    if dist.is_initialized():
+    if running():
         yield _seen(_device(device))
         return
     if not together():

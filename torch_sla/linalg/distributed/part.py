@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.adjoint.matvec import matmul
+from torch_sla.linalg.distributed.launch import running
 from torch_sla.linalg.distributed.solve import columns
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.tensor import SparseTensor
@@ -83,9 +84,8 @@ class DSparseMatrix:
             "device": device,
             "verbose": verbose,
         }
-        running = dist.is_available() and dist.is_initialized()
         if (
-            running
+            running()
             and dist.get_world_size() == num_partitions > 1
             and dist.get_rank() == my_partition
         ):

@@ -16,7 +16,7 @@ from torch_sla.linalg.distributed.communicator import (
     Traffic,
 )
 from torch_sla.linalg.distributed.failures import agree, guarded
-from torch_sla.linalg.distributed.launch import together
+from torch_sla.linalg.distributed.launch import running, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,8 +51,7 @@ def communicator(
     >>> communicator(parts=3).held
     range(0, 3)
     """
-    running = dist.is_available() and dist.is_initialized()
-    if group is None and not running and not together():
+    if group is None and not running() and not together():
         return InProcess(1 if parts is None else parts)
     return Processes(group, parts)
 
@@ -76,7 +75,7 @@ class Processes(Communicator):
     def __init__(
         self, group: ProcessGroup | DeviceMesh | None = None, parts: int | None = None
     ) -> None:
-        if not (dist.is_available() and dist.is_initialized()):
+        if not running():
             raise ArgumentError(
                 "torch.distributed is not initialised: call torch.distributed.init_process_group first and start "
                 "the program with torchrun, or use DSparseTensor(..., num_partitions=) in one process"

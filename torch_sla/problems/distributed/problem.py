@@ -14,6 +14,7 @@ from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.lazy import cached_property
 from torch_sla.linalg.distributed.communicator import InProcess, presence
 from torch_sla.linalg.distributed.everywhere import agreed
+from torch_sla.linalg.distributed.launch import running
 from torch_sla.linalg.distributed.processes import Processes
 from torch_sla.problems import registry
 from torch_sla.problems.distributed.division import Division
@@ -91,7 +92,7 @@ def distribute(
     True
     """
     comm: Communicator
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if running():
         comm = Processes(group, parts)
         if device is None and "nccl" in torch.distributed.get_backend():
             device = torch.device("cuda", torch.cuda.current_device())
