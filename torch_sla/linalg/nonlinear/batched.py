@@ -37,6 +37,34 @@ def _rounding(
     return norm(residual(u + torch.finfo(u.dtype).eps * turn * u) - F)
 
 
+def _searched(
+    residual: Callable[[Tensor], Tensor],
+    norm: Callable[[Tensor], Tensor],
+    u: Tensor,
+    size: Tensor,
+    delta: Tensor,
+    judged: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Halve the steps of the members `judged` until their residuals, of norm `size`, fall.
+
+    Returns
+    -------
+    trial, residual, norm, stuck
+        The new iterates, and which of the members no step lowers the residual of; None where there are none.
+    """
+    length = torch.ones_like(size)
+    for _ in range(_HALVINGS):
+        trial = u + length[..., None].to(u.dtype) * delta
+        G = residual(trial)
+        after = norm(G)
+        # A NaN compares false, so the step is shortened.
+        pending = judged & ~(after <= (1 - 1e-4 * length) * size)
+        if not bool(pending.any()):
+            return trial, G, after, None
+        length = torch.where(pending, 0.5 * length, length)
+    return trial, G, after, pending
+
+
 def newton_batch(
     residual: Callable[[Tensor], Tensor],
     step: Callable[[Tensor, Tensor], Tensor],
@@ -128,36 +156,27 @@ def newton_batch(
                 info.iterations += 1
                 continue
             delta = torch.where(active[..., None], -step(u, F), zero)
-        length = torch.ones_like(size)
-        pending = active.clone()
         # Steps that are rounding beside `rest` are taken whole: whether the residual falls says nothing there.
         below = active & (norm(delta) <= 1e4 * eps * rest)
-        trial, G, after, halved = u, F, size, False
-        for _ in range(_HALVINGS if options.line_search else 1):
-            trial = u + length[..., None].to(u.dtype) * delta
+        if options.line_search:
+            trial, G, after, stuck = _searched(residual, norm, u, size, delta, active & ~below)
+        else:
+            trial, stuck = u + delta, None
             G = residual(trial)
             after = norm(G)
-            if not options.line_search:
-                break
-            # A NaN compares false, so the step is shortened.
-            pending = active & ~below & ~(after <= (1 - 1e-4 * length) * size)
-            halved = bool(pending.any())
-            if not halved:
-                break
-            length = torch.where(pending, 0.5 * length, length)
-        if halved:
+        if stuck is not None:
             # Nothing decreases: at the floor of the dtype when the full step is rounding already.
             moved = norm(delta)
             scale = norm(u)
             small = moved <= 1e4 * eps * scale.clamp_min(torch.finfo(size.dtype).tiny)
             small = small | (size <= 1e3 * eps * first)
-            if not bool(small[pending].all()):
+            if not bool(small[stuck].all()):
                 info.result = Result.STAGNATION
                 break
-            floored = floored | pending
-            keep = pending[..., None]
+            floored = floored | stuck
+            keep = stuck[..., None]
             trial, G = torch.where(keep, u, trial), torch.where(keep, F, G)
-            after = torch.where(pending, size, after)
+            after = torch.where(stuck, size, after)
         poor = ~(after <= 0.5 * size)
         floored = floored | (below & poor)
         poor = active & ~floored & poor
