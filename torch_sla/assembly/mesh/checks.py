@@ -19,6 +19,7 @@ Ints = npt.NDArray[np.int64]
 
 # A cell counts as degenerate below this fraction of the volume its diameter suggests.
 _FLAT = 1e-14
+_SHOWN = 3  # numbers of those that are named, at most
 _RUN = 1 << 16  # cells that are looked at at a time
 
 
@@ -35,9 +36,9 @@ class Called(NamedTuple):
     points: Ints
 
 
-def _list(values: npt.NDArray[np.generic], most: int = 3) -> str:
-    shown = ", ".join(str(value) for value in values[:most].tolist())
-    return shown + (f" and {len(values) - most} more" if len(values) > most else "")
+def _list(values: npt.NDArray[np.generic]) -> str:
+    shown = ", ".join(str(value) for value in values[:_SHOWN].tolist())
+    return shown + (f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else "")
 
 
 def check_points(points: Floats, first: int = 0) -> None:

@@ -156,9 +156,9 @@ class NonlinearInfo:
         """Whether the result may be used."""
         return self.result.ok
 
-    def failure(self, where: str = "") -> SolveError:
+    def failure(self) -> SolveError:
         """Return what to raise where it is not: with the notes, which tell of a linear solve that failed in a step."""
-        detail = f"nonlinear solve by {self.method}{where}"
+        detail = f"nonlinear solve by {self.method}"
         notes = list(self.notes)
         if self.result is Result.STAGNATION and not notes:
             notes.append(

@@ -201,9 +201,9 @@ class Frame(ActingLaws):
             return values
         return self.part.localised(values, home, dim, len(self.geometry.cells.rule))
 
-    def dof_points(self, points: Tensor | None = None) -> Tensor:
+    def dof_points(self) -> Tensor:
         """Return where the unknowns live ``[n_nodes, dim]``: the nodes of the first field."""
-        return self.dofs.points(self.mesh.points if points is None else points)
+        return self.dofs.points(self.mesh.points)
 
     @cached_property
     def full_mesh(self) -> Mesh:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Curve", "chart", "labels", "number", "ticks"]
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 74, 14, 12, 44
+_SIZE = (560, 300)
+"""Width and height."""
 _MOST = 800
 """Points of a curve beyond which it is thinned: more than pixels show nothing."""
 
@@ -103,7 +105,6 @@ def chart(
     *,
     log: bool = False,
     dots: bool = False,
-    size: tuple[int, int] = (560, 300),
 ) -> str:
     """Draw curves with axes; a legend where there are several.
 
@@ -117,10 +118,8 @@ def chart(
         Whether the axis up is logarithmic; what is not positive is left out.
     dots
         Whether points are marked.
-    size
-        Width and height.
     """
-    width, height = size
+    width, height = _SIZE
     every = [_points(curve, log=log) for curve in curves]
     x = np.concatenate([p[0] for p in every])
     y = np.concatenate([p[1] for p in every])
