@@ -25,7 +25,7 @@ from harness import Table, best, grid
 from scipy.sparse.linalg import splu
 
 from torch_sla.linalg import SparseTensor, clear_factor_cache
-from torch_sla.linalg.kernels import cholesky, eigen
+from torch_sla.linalg.kernels import cholesky, eigen, symbolic
 
 SYMMETRIC = {
     "permc_spec": "MMD_AT_PLUS_A",
@@ -41,7 +41,7 @@ def measure(name: str, threads: int, rounds: int, table: Table) -> None:
     one = b[:, :1].contiguous()
 
     def ours() -> torch.Tensor:
-        analysis = cholesky.analyze(crow, col, threads=threads)
+        analysis = symbolic.analyze(crow, col, threads=threads)
         return cholesky.factorize(analysis, values, threads=threads).solve(one, threads=threads)
 
     def superlu() -> np.ndarray:
@@ -51,14 +51,14 @@ def measure(name: str, threads: int, rounds: int, table: Table) -> None:
         return eigen.analyze("llt", crow, col).factorize(values).solve(one, "n")
 
     def same_ordering() -> torch.Tensor:
-        analysis = cholesky.analyze(crow, col, ordering="amd", threads=threads)
+        analysis = symbolic.analyze(crow, col, ordering="amd", threads=threads)
         return cholesky.factorize(analysis, values, threads=threads).solve(one, threads=threads)
 
     residual = np.linalg.norm(A @ ours().numpy() - one.numpy()) / np.linalg.norm(one.numpy())
     first, amd, lu, llt = best(
         ours, same_ordering, superlu, simplicial, rounds=rounds, seconds=60.0
     )
-    analysis = cholesky.analyze(crow, col, threads=threads)
+    analysis = symbolic.analyze(crow, col, threads=threads)
     counts = f"{analysis.ordering}, nnz(L) {analysis.factor_nnz:.3g}, {analysis.flops:.3g} flops"
     table.add(f"{name}, all in", first, "splu symmetric", lu, f"{counts}, residual {residual:.0e}")
     table.add(f"{name}, all in, minimum degree", amd, "Eigen SimplicialLLT", llt)

@@ -7,7 +7,7 @@ import torch
 
 from tests.helpers.grids import poisson
 from torch_sla.linalg import SparseTensor
-from torch_sla.linalg.kernels import cholesky, detection
+from torch_sla.linalg.kernels import cholesky, detection, symbolic
 from torch_sla.linalg.sparse.pattern import Pattern
 
 METHODS = ["cholesky", "ldlt", "static_lu"]
@@ -46,7 +46,7 @@ def test_few_entries_of_a_right_hand_side(method: str, dtype: torch.dtype, colum
 
 def test_what_is_not_a_number_is_carried_on() -> None:
     A = matrix("cholesky", torch.float64)
-    made = cholesky.factorize(cholesky.analyze(A.pattern.crow, A.pattern.ccol), A.csr_values)
+    made = cholesky.factorize(symbolic.analyze(A.pattern.crow, A.pattern.ccol), A.csr_values)
     assert isinstance(made, cholesky.Factor)
     b = torch.zeros(A.shape[0], 1, dtype=torch.float64)
     b[5] = float("nan")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from torch_sla import _core
 from torch_sla.errors import ArgumentError, Result, SolveError
-from torch_sla.linalg.kernels import cholesky, memory, unavailable
+from torch_sla.linalg.kernels import cholesky, memory, symbolic, unavailable
 from torch_sla.linalg.kernels.borrowed_blas import lend_blas
 from torch_sla.linalg.kernels.cholesky import Factor, Kind
 
@@ -95,7 +95,7 @@ def make(A: Tensor, kind: Kind = "cholesky", *, threads: int = 1, **options: obj
     if kind != "cholesky":
         scale, values = cholesky.symmetric_scale(crow, col, values)
         mates = cholesky.weak_pairs(crow, col, values)
-    analysis = cholesky.analyze(crow, col, mates=mates, threads=threads, **options)  # type: ignore[arg-type]
+    analysis = symbolic.analyze(crow, col, mates=mates, threads=threads, **options)  # type: ignore[arg-type]
     made = cholesky.factorize(analysis, values, kind, scale=scale, threads=threads)
     assert isinstance(made, Factor)
     return made
@@ -152,7 +152,7 @@ def test_modes_and_right_hand_sides(dtype: torch.dtype, columns: int) -> None:
 def test_empty_matrix() -> None:
     crow, col = torch.zeros(1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
     for ordering in ORDERINGS:
-        analysis = cholesky.analyze(crow, col, ordering=ordering)  # type: ignore[arg-type]
+        analysis = symbolic.analyze(crow, col, ordering=ordering)  # type: ignore[arg-type]
         f = cholesky.factorize(analysis, torch.zeros(0, dtype=torch.float64))
         assert isinstance(f, Factor)
         assert f.solve(torch.zeros(0, 3, dtype=torch.float64)).shape == (0, 3)
@@ -175,7 +175,7 @@ def test_random_patterns(n: int, density: float, seed: int, ordering: str) -> No
 @pytest.mark.parametrize("name", ZOO)
 def test_counts_are_exact(name: str) -> None:
     A = zoo()[name]
-    analysis = cholesky.analyze(*csr(A)[:2])
+    analysis = symbolic.analyze(*csr(A)[:2])
     order = analysis.order.long()
     below = (A[order][:, order] != 0).tril()
     for k in range(len(A)):  # elimination on the pattern
@@ -191,8 +191,8 @@ def test_counts_are_exact(name: str) -> None:
 
 def test_a_given_permutation_is_kept() -> None:
     A = arrow(20)
-    worst = cholesky.analyze(*csr(A)[:2], ordering=torch.arange(20))
-    best = cholesky.analyze(*csr(A)[:2], ordering=torch.arange(19, -1, -1))
+    worst = symbolic.analyze(*csr(A)[:2], ordering=torch.arange(20))
+    best = symbolic.analyze(*csr(A)[:2], ordering=torch.arange(19, -1, -1))
     assert (worst.factor_nnz, best.factor_nnz) == (210, 39)
     assert worst.ordering == "given"
 
@@ -202,7 +202,7 @@ def test_a_permutation_of_large_numbers_is_none(far: int) -> None:
     order = torch.arange(3)
     order[1] = far
     with pytest.raises(ArgumentError, match=f"not a permutation: {far} is out of range"):
-        cholesky.analyze(*csr(arrow(3))[:2], ordering=order)
+        symbolic.analyze(*csr(arrow(3))[:2], ordering=order)
 
 
 @pytest.mark.parametrize("cells", [(60, 60), (15, 15, 15)])
@@ -210,13 +210,13 @@ def test_dissection_against_metis(cells: tuple[int, ...]) -> None:
     pymetis = pytest.importorskip("pymetis")
     A = grid(*cells)
     crow, col, _ = csr(A)
-    ours = cholesky.analyze(crow, col, ordering="dissection")
+    ours = symbolic.analyze(crow, col, ordering="dissection")
     off = torch.repeat_interleave(torch.arange(len(A)), crow.diff()) != col
     neighbours = [r[r != i].tolist() for i, r in enumerate(col.split(crow.diff().tolist()))]
     assert sum(map(len, neighbours)) == int(off.sum())
     found = pymetis.nested_dissection(adjacency=neighbours)
     theirs = min(
-        (cholesky.analyze(crow, col, ordering=torch.tensor(p)) for p in found),
+        (symbolic.analyze(crow, col, ordering=torch.tensor(p)) for p in found),
         key=lambda a: a.flops,
     )
     assert ours.factor_nnz <= 1.15 * theirs.factor_nnz
@@ -234,16 +234,16 @@ def test_an_ordering_by_pymetis_before_it_had_a_class_of_graphs(
 
     known = SimpleNamespace(nested_dissection=nested_dissection)
     monkeypatch.setitem(sys.modules, "pymetis", known)
-    found = cholesky.analyze(*csr(grid(3))[:2], ordering="metis")
+    found = symbolic.analyze(*csr(grid(3))[:2], ordering="metis")
     assert found.ordering == "metis"
     assert sorted(found.order.tolist()) == [0, 1, 2]
 
 
 def test_dissection_does_not_depend_on_threads() -> None:
     crow, col, _ = csr(grid(40, 41))
-    one = cholesky.analyze(crow, col, ordering="dissection", threads=1)
+    one = symbolic.analyze(crow, col, ordering="dissection", threads=1)
     assert torch.equal(
-        one.order, cholesky.analyze(crow, col, ordering="dissection", threads=2).order
+        one.order, symbolic.analyze(crow, col, ordering="dissection", threads=2).order
     )
 
 
@@ -354,20 +354,20 @@ def test_not_finite(bad: float, kind: Kind, where: tuple[int, int]) -> None:
 def test_bad_arguments() -> None:
     crow, col = torch.tensor([0, 2, 3]), torch.tensor([0, 1, 1])
     with pytest.raises(ArgumentError, match=r"not symmetric: entry \(0, 1\)"):
-        cholesky.analyze(crow, col)
+        symbolic.analyze(crow, col)
     crow, col, values = csr(grid(3, 3))
     with pytest.raises(ArgumentError, match="appears twice"):
-        cholesky.analyze(crow, col, ordering=torch.zeros(9, dtype=torch.int64))
+        symbolic.analyze(crow, col, ordering=torch.zeros(9, dtype=torch.int64))
     with pytest.raises(ArgumentError, match="`ordering`"):
-        cholesky.analyze(crow, col, ordering="magic")  # type: ignore[arg-type]
-    analysis = cholesky.analyze(crow, col)
+        symbolic.analyze(crow, col, ordering="magic")  # type: ignore[arg-type]
+    analysis = symbolic.analyze(crow, col)
     with pytest.raises(ArgumentError, match="`values`"):
         cholesky.factorize(analysis, values[:-1])
 
 
 def test_memory_is_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
     crow, col, values = csr(grid(12, 12))
-    analysis = cholesky.analyze(crow, col)
+    analysis = symbolic.analyze(crow, col)
     needed = analysis.factor_bytes(values.dtype) + analysis.working_bytes(values.dtype)
     monkeypatch.setattr(memory, "_ALWAYS_FREE", 0)
     monkeypatch.setattr(memory, "available_bytes", lambda: needed - 1)
@@ -409,7 +409,7 @@ def test_own_kernels_do_without_a_blas(kind: Kind, dtype: torch.dtype) -> None:
 def test_older_factors_stay_valid() -> None:
     A = grid(11, 10)
     crow, col, values = csr(A)
-    analysis = cholesky.analyze(crow, col)
+    analysis = symbolic.analyze(crow, col)
     first = cholesky.factorize(analysis, values)
     second = cholesky.factorize(analysis, 3 * values)
     assert isinstance(first, Factor)
@@ -437,7 +437,7 @@ def test_batches(kind: Kind, dtype: torch.dtype) -> None:
     pattern = definite(60, 0.08) != 0
     stack = [torch.where(pattern, definite(60, 1.0, dtype), 0) for _ in range(5)]
     crow, col, _ = csr(stack[0], pattern)
-    analysis = cholesky.analyze(crow, col)
+    analysis = symbolic.analyze(crow, col)
     values = torch.stack([csr(A, pattern)[2] for A in stack])
     factors = cholesky.factorize(analysis, values, kind, threads=2)
     assert isinstance(factors, list)

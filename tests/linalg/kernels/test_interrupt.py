@@ -16,7 +16,7 @@ from tests.helpers.grids import poisson, rhs, split
 from torch_sla import clear_cache
 from torch_sla._core import extension
 from torch_sla.linalg import SparseTensor
-from torch_sla.linalg.kernels.cholesky import analyze
+from torch_sla.linalg.kernels.symbolic import analyze
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.helpers.grids import poisson
 from torch_sla import _core
 from torch_sla.errors import DTypeError
-from torch_sla.linalg.kernels import cholesky, lanes, unavailable
+from torch_sla.linalg.kernels import lanes, symbolic, unavailable
 
 pytestmark = pytest.mark.skipif(
     unavailable() is not None, reason=f"no compiled extension: {_core.reason}"
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 
 def batch(
     members: int, dtype: torch.dtype, symmetric: bool
-) -> tuple[cholesky.Analysis, lanes.LanePattern, Tensor, Tensor]:
+) -> tuple[symbolic.Analysis, lanes.LanePattern, Tensor, Tensor]:
     """Analysis, places, values ``[B, nnz]`` and dense matrices of a 9 x 7 grid."""
     A = poisson(9, 7)
     A.sort_indices()
@@ -37,7 +37,7 @@ def batch(
     values[:, row == ccol] += 1
     dense[:, row, ccol.long()] = values
     places = lanes.LanePattern(crow, ccol, torch.arange(len(ccol), dtype=torch.int32), mirror)
-    return cholesky.analyze(crow, ccol, lanes=True), places, values, dense
+    return symbolic.analyze(crow, ccol, lanes=True), places, values, dense
 
 
 @pytest.mark.parametrize("symmetric", [True, False])

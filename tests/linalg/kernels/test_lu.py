@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.helpers.grids import poisson
 from torch_sla import _core
 from torch_sla.errors import ArgumentError, DTypeError
-from torch_sla.linalg.kernels import cholesky, lanes, lu, unavailable
+from torch_sla.linalg.kernels import lanes, lu, symbolic, unavailable
 
 pytestmark = pytest.mark.skipif(
     unavailable() is not None, reason=f"no compiled extension: {_core.reason}"
@@ -19,7 +19,7 @@ DTYPES = [torch.float64, torch.float32, torch.complex128, torch.complex64]
 
 def grid(
     members: int, dtype: torch.dtype, diagonal: float, shape: tuple[int, int] = (13, 11)
-) -> tuple[cholesky.Analysis, lanes.LanePattern, Tensor, Tensor]:
+) -> tuple[symbolic.Analysis, lanes.LanePattern, Tensor, Tensor]:
     """Analysis of the symmetric pattern, places, values ``[B, nnz]`` of A, which lacks some mirrors, and A."""
     A = poisson(*shape)
     A.sort_indices()
@@ -39,7 +39,7 @@ def grid(
     own = torch.zeros(n + 1, dtype=torch.int32)
     own[1:] = torch.bincount(row[there], minlength=n).cumsum(0)
     places = lanes.LanePattern(own, ccol[there], slot, mirror)
-    return cholesky.analyze(crow, ccol), places, values, dense
+    return symbolic.analyze(crow, ccol), places, values, dense
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

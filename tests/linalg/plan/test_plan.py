@@ -12,7 +12,7 @@ import torch
 
 from torch_sla.errors import ArgumentError, PlanError
 from torch_sla.linalg import SolvePlan, SparseTensor, Structure, cache_counters, clear_factor_cache
-from torch_sla.linalg.kernels import cholesky, memory, unavailable
+from torch_sla.linalg.kernels import memory, symbolic, unavailable
 from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.fill import closed_form
 from torch_sla.linalg.plan.iterations import cycles
@@ -206,7 +206,7 @@ def test_a_direct_choice_is_counted_exactly_and_its_analysis_kept() -> None:
     assert plan.backend == "native"
     A.solve(torch.ones(37 * 31, dtype=torch.float64), plan=plan)
     assert cache_counters()["analyze"] == before + 1
-    exact = cholesky.analyze(A.pattern.crow, A.pattern.ccol)
+    exact = symbolic.analyze(A.pattern.crow, A.pattern.ccol)
     assert (counts.factor_nnz, counts.flops) == (exact.factor_nnz, exact.flops)
 
 
@@ -257,7 +257,7 @@ def test_predicted_memory_is_what_a_factor_takes() -> None:
     for cells in ((60, 61), (15, 16, 14)):
         A = grid(*cells)
         plan = A.plan(backend="native", method="cholesky")
-        a = cholesky.analyze(A.pattern.crow, A.pattern.ccol)
+        a = symbolic.analyze(A.pattern.crow, A.pattern.ccol)
         taken = a.factor_bytes(torch.float64) + a.working_bytes(torch.float64, 1) + a.nbytes
         # Vectors, copies of the values, what the ordering leaves behind, and pages that round up.
         beside = 8 * (2 * A.pattern.nnz_csr + 8 * A.shape[0]) + 16 * A.pattern.nnz_csr + 1e6

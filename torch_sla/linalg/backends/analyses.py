@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from torch_sla.linalg.factor_cache import count, symbolics
-from torch_sla.linalg.kernels import cholesky as kernels
+from torch_sla.linalg.kernels import symbolic as kernels
 from torch_sla.linalg.kernels.threads import FreshLock
 from torch_sla.linalg.sparse.pattern import Pattern
 
@@ -36,7 +36,7 @@ class Analyses:
     pattern
         Symmetric scalar pattern.
     ordering
-        ``"auto"``, another name, or a permutation; see `kernels.cholesky.analyze`.
+        ``"auto"``, another name, or a permutation; see `kernels.symbolic.analyze`.
     """
 
     def __init__(self, pattern: Pattern, ordering: Tensor | str) -> None:
@@ -49,7 +49,7 @@ class Analyses:
         self.nbytes = 40 * pattern.nnz_csr
 
     def get(self, mates: Tensor | None = None, joined: Tensor | None = None) -> kernels.Analysis:
-        """Return the analysis for these pairs and joined fronts, see `kernels.cholesky.analyze`."""
+        """Return the analysis for these pairs and joined fronts, see `kernels.symbolic.analyze`."""
         with self._lock.held:
             if mates is None and joined is None:
                 self.plain = self.plain or self._analyze(None, None)

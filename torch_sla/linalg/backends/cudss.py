@@ -24,7 +24,7 @@ from torch_sla.linalg.backends.base import (
     Symbolic,
 )
 from torch_sla.linalg.factor_cache import count
-from torch_sla.linalg.kernels import cholesky as ordering
+from torch_sla.linalg.kernels import symbolic as ordering
 from torch_sla.linalg.kernels.threads import resolve_threads
 
 if TYPE_CHECKING:

@@ -17,12 +17,14 @@ from torch_sla.errors import ArgumentError, DTypeError
 from torch_sla.linalg.kernels import triton as device
 from torch_sla.linalg.kernels.arguments import empty, expect_shape, plain
 from torch_sla.linalg.kernels.borrowed_blas import lend_blas
-from torch_sla.linalg.kernels.cholesky import Analysis, Factor, Kind, NumericFactor
+from torch_sla.linalg.kernels.cholesky import Factor, Kind, NumericFactor
 from torch_sla.linalg.kernels.memory import room_for
 from torch_sla.linalg.kernels.threads import resolve_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from torch_sla.linalg.kernels.symbolic import Analysis
 
 __all__ = ["LaneFactor", "LanePattern", "factorize", "measure", "residual", "width"]
 

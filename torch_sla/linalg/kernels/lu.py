@@ -20,8 +20,8 @@ from torch_sla.linalg.kernels.threads import resolve_threads
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from torch_sla.linalg.kernels.cholesky import Analysis
     from torch_sla.linalg.kernels.lanes import LanePattern
+    from torch_sla.linalg.kernels.symbolic import Analysis
 
 __all__ = ["LuFactor", "factorize", "solve_batch"]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from torch_sla.linalg.kernels import cholesky, eigen, sparse as kernels, unavailable
+from torch_sla.linalg.kernels import cholesky, eigen, sparse as kernels, symbolic, unavailable
 from torch_sla.linalg.kernels.memory import total_bytes
 from torch_sla.linalg.plan.machine import SHIPPED, MachineModel
 from torch_sla.linalg.sparse.pattern import Pattern
@@ -215,14 +215,14 @@ def _supernodal(rounds: int) -> dict[str, float]:
     for cells in ((60, 60), (200, 200), (350, 350), (12, 12, 12), (22, 22, 22)):
         pattern, values = _grid(*cells)
 
-        def analyze(pattern: Pattern = pattern) -> cholesky.Analysis:
-            return cholesky.analyze(pattern.crow, pattern.ccol, ordering="amd", threads=1)
+        def analyze(pattern: Pattern = pattern) -> symbolic.Analysis:
+            return symbolic.analyze(pattern.crow, pattern.ccol, ordering="amd", threads=1)
 
         a = analyze()
         entries = a.factor_bytes(torch.float64) / 8
         rows.append((a.supernodes, entries, a.front_flops))
 
-        def factorize(a: cholesky.Analysis = a, values: Tensor = values) -> None:
+        def factorize(a: symbolic.Analysis = a, values: Tensor = values) -> None:
             # Kept, so that each finds fresh pages, as it does in use.
             kept.append(cholesky.factorize(a, values, threads=1))
 
@@ -231,7 +231,7 @@ def _supernodal(rounds: int) -> dict[str, float]:
             analyses.append(_best(analyze, rounds) / (pattern.shape[0] + pattern.nnz_csr))
     pattern, _ = _grid(120, 120)
     seconds = _best(
-        lambda: cholesky.analyze(pattern.crow, pattern.ccol, ordering="dissection", threads=1), 1
+        lambda: symbolic.analyze(pattern.crow, pattern.ccol, ordering="dissection", threads=1), 1
     )
     levels = log2(pattern.shape[0] / 300)
     return {
@@ -245,10 +245,10 @@ def _simplicial(rounds: int) -> dict[str, float]:
     rows, times = [], []
     for cells in ((100, 100), (250, 250), (14, 14, 14), (21, 21, 21)):
         pattern, values = _grid(*cells)
-        counted = cholesky.analyze(pattern.crow, pattern.ccol, ordering="amd", threads=1)
-        symbolic = eigen.analyze("llt", pattern.crow, pattern.ccol)
+        counted = symbolic.analyze(pattern.crow, pattern.ccol, ordering="amd", threads=1)
+        found = eigen.analyze("llt", pattern.crow, pattern.ccol)
         rows.append((counted.factor_nnz, counted.flops))
-        times.append(_best(partial(symbolic.factorize, values), min(rounds, 2)))
+        times.append(_best(partial(found.factorize, values), min(rounds, 2)))
     return _fit(rows, times, ("scalar_entry", "scalar_flop"))
 
 
@@ -263,7 +263,7 @@ def _lu(rounds: int) -> dict[str, float]:
         matrix = csc_array(parts, shape=pattern.shape)
         a, order = None, "COLAMD"
         if unavailable() is None:
-            a = cholesky.analyze(pattern.crow, pattern.ccol, ordering="amd", threads=1)
+            a = symbolic.analyze(pattern.crow, pattern.ccol, ordering="amd", threads=1)
             matrix, order = matrix[a.order.numpy()][:, a.order.numpy()].tocsc(), "NATURAL"
         factorize = partial(splu, matrix, permc_spec=order, diag_pivot_thresh=0.1)
         nnz = float(factorize().nnz)
