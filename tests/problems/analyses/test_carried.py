@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 
 from torch_sla import (
     Dirichlet,
+    EigenProblem,
     Integral,
     IntervalMesh,
     Parameter,
@@ -20,6 +22,23 @@ from torch_sla import (
     Table,
     TransientProblem,
 )
+
+
+def along_the_flow(n: int, k: float, a: float, cap: float) -> tuple[np.ndarray, ...]:
+    """Return stiffness, capacity and the load of 1 + x on n cells of the unit interval, tested along the flow."""
+    h = 1.0 / n
+    tau = 1.0 / math.sqrt((2 * a / h) ** 2 + 144 * (k / h**2) ** 2)
+    A, M, F = np.zeros((n + 1, n + 1)), np.zeros((n + 1, n + 1)), np.zeros(n + 1)
+    slope = np.array([-1.0, 1.0]) / h
+    for i in range(n):
+        at = np.ix_([i, i + 1], [i, i + 1])
+        for s in (0.5 - math.sqrt(1 / 12), 0.5 + math.sqrt(1 / 12)):
+            shape = np.array([1 - s, s])
+            test = shape + tau * a * slope
+            A[at] += h / 2 * (k * np.outer(slope, slope) + a * np.outer(test, slope))
+            M[at] += h / 2 * cap * np.outer(test, shape)
+            F[i : i + 2] += h / 2 * test * (1 + (i + s) * h)
+    return A, M, F
 
 
 def wave(n: int, steps: int = 40, **fields: Any) -> float:
@@ -48,7 +67,7 @@ def test_a_source_that_sees_the_solution_leaves_the_order_as_it_is() -> None:
 
 
 def test_one_step_tests_the_rate_along_the_flow() -> None:
-    n, h, dt, k, a, cap = 5, 0.2, 0.1, 0.02, 1.5, 1.3
+    n, dt, k, a, cap = 5, 0.1, 0.02, 1.5, 1.3
     rod = PoissonProblem(
         mesh=IntervalMesh(cells=n),
         diffusivity=Parameter("k", default=k),
@@ -61,17 +80,7 @@ def test_one_step_tests_the_rate_along_the_flow() -> None:
     march = TransientProblem(of=rod, initial="x**2", end=dt, steps=1, scheme="backward_euler")
 
     def dense(k: float, a: float, cap: float) -> float:
-        tau = 1.0 / math.sqrt((2 * a / h) ** 2 + 144 * (k / h**2) ** 2)
-        A, M, F = np.zeros((n + 1, n + 1)), np.zeros((n + 1, n + 1)), np.zeros(n + 1)
-        slope = np.array([-1.0, 1.0]) / h
-        for i in range(n):
-            at = np.ix_([i, i + 1], [i, i + 1])
-            for s in (0.5 - math.sqrt(1 / 12), 0.5 + math.sqrt(1 / 12)):
-                shape = np.array([1 - s, s])
-                test = shape + tau * a * slope
-                A[at] += h / 2 * (k * np.outer(slope, slope) + a * np.outer(test, slope))
-                M[at] += h / 2 * cap * np.outer(test, shape)
-                F[i : i + 2] += h / 2 * test * (1 + (i + s) * h)
+        A, M, F = along_the_flow(n, k, a, cap)
         u = np.linspace(0.0, 1.0, n + 1) ** 2
         step = np.linalg.solve((M / dt + A)[1:, 1:], (M @ u / dt + F)[1:])
         return float(step[-1])
@@ -102,3 +111,46 @@ def test_a_flow_that_changes_is_followed(advection: list[Any]) -> None:
     march = TransientProblem(of=rod, initial="x", end=0.2, steps=5)
     plain = march.updated(of=rod.updated(stabilization="none")).solve()["middle"][-1]
     assert float(march.solve()["middle"][-1]) == pytest.approx(float(plain), rel=5e-2)
+
+
+def channel(n: int, k: float, a: float, cap: float = 1.0) -> EigenProblem:
+    rod = PoissonProblem(
+        mesh=IntervalMesh(cells=n),
+        diffusivity=Parameter("k", default=k),
+        advection=[Parameter("a", default=a)],
+        capacity=Parameter("c", default=cap),
+        boundary=[Dirichlet("left", 0.0), Dirichlet("right", 0.0)],
+    )
+    return EigenProblem(of=rod, k=2)
+
+
+def test_modes_of_a_flow_keep_the_order_of_the_elements() -> None:
+    """−κ u'' + a u' with u = 0 at both ends: λ = κ (m π)² + a² / 4 κ."""
+    exact = 0.05 * math.pi**2 + 5.0
+    coarse, fine = (float(channel(n, 0.05, 1.0).solve().eigenvalues[0].real) for n in (20, 40))
+    assert fine == pytest.approx(exact, rel=6e-3)
+    assert math.log2((exact - coarse) / (exact - fine)) > 1.8
+
+
+def test_modes_test_the_rate_along_the_flow() -> None:
+    n, names = 12, {"k": 0.07, "a": 1.2, "c": 1.3}
+
+    def dense(*coefficients: float) -> np.ndarray:
+        A, R, _ = (x[1:n] for x in along_the_flow(n, *coefficients))
+        w = scipy.linalg.eigvals(A[:, 1:n], R[:, 1:n])
+        return w[np.argsort(np.abs(w))[:2]].real
+
+    values = {n: torch.tensor(v, dtype=torch.float64, requires_grad=True) for n, v in names.items()}
+    solution = channel(n, *names.values()).solve(**values)
+    w, flat = solution.eigenvalues.real, solution.flat.detach()
+    np.testing.assert_allclose(w.detach(), dense(*names.values()), rtol=1e-9)
+    # They are scaled by the capacity itself: c ∫ |φ|² = 1.
+    ends = flat[:, :-1].conj() * flat[:, 1:]
+    inside = (flat[:, :-1].abs() ** 2 + flat[:, 1:].abs() ** 2 + ends.real).sum(1)
+    torch.testing.assert_close(names["c"] * inside / (3 * n), torch.ones(2).double())
+    found = torch.autograd.grad(w.sum(), list(values.values()))
+    for j, gradient in enumerate(found):
+        up, down = ([*names.values()] for _ in range(2))
+        up[j], down[j] = up[j] * (1 + 1e-5), down[j] * (1 - 1e-5)
+        slope = (dense(*up) - dense(*down)).sum() / (up[j] - down[j])
+        assert float(gradient) == pytest.approx(slope, rel=1e-6)

@@ -9,15 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, GradientError, SolveError, SpecError
+from torch_sla.errors import ArgumentError, SolveError, SpecError
 from torch_sla.linalg import SolveInfo, SparseTensor
 from torch_sla.problems.algebra_solution import AlgebraSolution
 from torch_sla.problems.analyses.analysis import Analysis, inside
-from torch_sla.problems.analyses.spectrum import Found, FreeSpace, Pencil, require_mass
+from torch_sla.problems.analyses.spectrum import (
+    Found,
+    FreeSpace,
+    Pencil,
+    require_mass,
+    require_reach,
+)
 from torch_sla.problems.lowering.algebra import Eigen, components
 from torch_sla.problems.lowering.complex_modes import general_pairs
 from torch_sla.problems.lowering.damping import proportional, undeformed
-from torch_sla.problems.lowering.parameters import must_enter
 from torch_sla.problems.lowering.states import refuse_start
 from torch_sla.problems.results import Drawn
 
@@ -98,7 +103,7 @@ class Modes(Analysis):
             M = K if buckling else model.mass(scene)
             start_at = model.counted_from(scene)
         C = self._damping(scene, operator, M)
-        _require_reach(scene, K, M, stress, C)
+        require_reach(scene, K, M, stress, C)
         space = FreeSpace(model)
         if spec.k > space.n:
             raise SpecError(f"there are {space.n} free unknowns; received {spec.k}", path="k")
@@ -120,8 +125,12 @@ class Modes(Analysis):
         A = matrix(K, batch if M.ndim > 1 else tuple(K.shape[:-1]))
         B = matrix(M, tuple(M.shape[:-1]) if M.ndim == 1 else batch)
         if C is not None or not A.known_structure().hermitian:
-            D = None if C is None else matrix(C, tuple(C.shape[:-1]))
-            found = self._general(A, D, B, start_at)
+            D, R = None if C is None else matrix(C, tuple(C.shape[:-1])), B
+            if D is None:
+                with inside():
+                    rates = model.rate_matrix(scene)
+                R = matrix(rates, tuple(rates.shape[:-1]) if rates.ndim == 1 else batch)
+            found = self._general(A, D, R, B, start_at)
             flat = space.recover(found.vectors.transpose(-1, -2))
             rest = self._rest(K, M, found.values, damped=D is not None)
             return ModalSolution(self, scene, M, found.values, flat, found, rest)
@@ -141,9 +150,14 @@ class Modes(Analysis):
         return ModalSolution(self, scene, M, found.values, flat, found, rest)
 
     def _general(
-        self, A: SparseTensor, C: SparseTensor | None, M: SparseTensor, start_at: Tensor | None
+        self,
+        A: SparseTensor,
+        C: SparseTensor | None,
+        R: SparseTensor,
+        M: SparseTensor,
+        start_at: Tensor | None,
     ) -> Found:
-        """Find pairs that are complex: of operators that are not symmetric, and of damped motion."""
+        """Find pairs of ``A v = λ R v``, scaled by M, or of damped motion; they are complex."""
         spec = self.spec
         sigma: complex | None = spec.sigma
         if sigma is None and not self.model.determined:
@@ -164,7 +178,7 @@ class Modes(Analysis):
                         "a batch of wavenumbers is searched by each of them", path="sigma"
                     )
                 sigma = complex(shift) if shift.is_complex() else float(shift)
-        w, modes = general_pairs(A, C, M, spec.k, spec.which, sigma, halves=C is not None)
+        w, modes = general_pairs(A, C, R, spec.k, spec.which, sigma, halves=C is not None, weight=M)
         if start_at is not None:
             w = w + start_at[..., None]
         method = "arnoldi" if C is None else "arnoldi of the companion"
@@ -375,24 +389,3 @@ class ModalSolution(Drawn, AlgebraSolution):
                 called = f"mode_{i + 1}.{name}" if len(inner.ranks) > 1 else f"mode_{i + 1}"
                 at_points |= real_parts(called, inner.at_points(mode.detach(), name, full=True))
         write_mesh(path, inner.full_mesh, at_points, {}, points=inner.filled(self.points.detach()))
-
-
-def _require_reach(scene: Scene, K: Tensor, *more: Tensor | None) -> None:
-    """Refuse a value that requires grad and enters no matrix, such as a load of a linear physics."""
-    wanted = {name: value for name, value in scene.given.items() if must_enter(value)}
-    if not wanted or not torch.is_grad_enabled():
-        return
-    total = K.sum() + sum(matrix.sum() for matrix in more if matrix is not None)
-    if total.is_complex():
-        total = total.real + total.imag
-    found: tuple[Tensor | None, ...] = (None,) * len(wanted)
-    if total.requires_grad:
-        found = torch.autograd.grad(
-            total, list(wanted.values()), retain_graph=True, allow_unused=True
-        )
-    for name, gradient in zip(wanted, found, strict=True):
-        if gradient is None:
-            raise GradientError(
-                f"{name!r} requires grad, but no matrix (stiffness, mass, damping) depends on it, so its gradient "
-                "would be zero in silence; pass it detached"
-            )

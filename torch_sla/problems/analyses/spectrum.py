@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, SolveError
+from torch_sla.errors import ArgumentError, GradientError, SolveError
 from torch_sla.linalg import Pattern, SparseTensor
 from torch_sla.linalg.checks import require
 from torch_sla.linalg.precond.base import make_preconditioner
+from torch_sla.problems.lowering.parameters import must_enter
 from torch_sla.problems.progress import Reporter
 
 if TYPE_CHECKING:
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg import SolvePlan
     from torch_sla.problems.lowering.model import Model
+    from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.progress import ProgressCallback
 
-__all__ = ["Found", "FreeSpace", "Pencil", "require_mass"]
+__all__ = ["Found", "FreeSpace", "Pencil", "require_mass", "require_reach"]
 
 # Products with an inverse that Lanczos takes for each pair, about.
 _PRODUCTS = 4
@@ -196,3 +198,24 @@ def require_mass(model: Model, without: Tensor, free: int) -> None:
             "everywhere, however small"
         ),
     )
+
+
+def require_reach(scene: Scene, K: Tensor, *more: Tensor | None) -> None:
+    """Refuse a value that requires grad and enters no matrix, such as a load of a linear physics."""
+    wanted = {name: value for name, value in scene.given.items() if must_enter(value)}
+    if not wanted or not torch.is_grad_enabled():
+        return
+    total = K.sum() + sum(matrix.sum() for matrix in more if matrix is not None)
+    if total.is_complex():
+        total = total.real + total.imag
+    found: tuple[Tensor | None, ...] = (None,) * len(wanted)
+    if total.requires_grad:
+        found = torch.autograd.grad(
+            total, list(wanted.values()), retain_graph=True, allow_unused=True
+        )
+    for name, gradient in zip(wanted, found, strict=True):
+        if gradient is None:
+            raise GradientError(
+                f"{name!r} requires grad, but no matrix (stiffness, mass, damping) depends on it, so its gradient "
+                "would be zero in silence; pass it detached"
+            )

@@ -25,6 +25,7 @@ def general_pairs(
     sigma: complex | None,
     *,
     halves: bool = False,
+    weight: SparseTensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Find pairs of ``A v = λ M v``, or with damping of ``(A + λ C + λ² M) v = 0``.
 
@@ -36,11 +37,13 @@ def general_pairs(
         How many, and which.
     halves
         Of each conjugate pair of real matrices give the half above the real axis only.
+    weight
+        What scales the modes: W; M by default.
 
     Returns
     -------
     eigenvalues, modes
-        ``[*batch, k]`` and ``[*batch, k, n]``, complex, with ``|vᴴ M v| = 1`` and the largest entry real and positive.
+        ``[*batch, k]`` and ``[*batch, k, n]``, complex, with ``|vᴴ W v| = 1`` and the largest entry real and positive.
     """
     if which in ("SA", "LA"):
         raise SpecError(
@@ -60,7 +63,8 @@ def general_pairs(
         w, V = quadratic_eigs(A, C, inertia, asked, which, sigma)
         if halves:
             w, V = _upper(w, V, k)
-    moved = V if M is None else _product(M, V)
+    scale = M if weight is None else weight
+    moved = V if scale is None else _product(scale, V)
     V = V / (V.conj() * moved).sum(-2, keepdim=True).abs().sqrt()
     # In the graph, so that a loss of the modes does not depend on the phase the solver left.
     entry = V.gather(-2, leading_rows(V.detach()))

@@ -266,24 +266,26 @@ class Poisson(Model):
 
     def mass(self, scene: Scene) -> Tensor:
         """Assemble the capacity matrix."""
-        cells = scene.cells()
-        capacity = scene.inertia(self.spec.capacity, cells, "capacity")
-        return assemble(weak.mass, self.dofs, basis=cells.basis, c=capacity)
+        return self._inertia(scene, along=False)
 
     def rate_matrix(self, scene: Scene) -> Tensor:
         """Assemble the capacity matrix, tested along the flow as well, where that is one at all times."""
-        found, laws = self.mass(scene), ("diffusivity", "advection")
+        laws = ("diffusivity", "advection")
         changing = any(path.split(".")[0] in laws for path in self.timed)
-        if not self._stabilized or changing or any(map(self._sees, laws)):
-            return found
+        steady = not changing and not any(map(self._sees, laws))
+        return self._inertia(scene, along=steady and self._stabilized)
+
+    def _inertia(self, scene: Scene, *, along: bool) -> Tensor:
+        """Assemble the capacity matrix; with `along` what tests it along the flow is added."""
         cells = scene.cells()
+        c = scene.inertia(self.spec.capacity, cells, "capacity")
+        found = assemble(weak.mass, self.dofs, basis=cells.basis, c=c)
+        if not along:
+            return found
         kappa = scene.evaluate(self.spec.diffusivity, cells, "diffusivity")
         velocity = self.vector(scene, self.spec.advection, cells, "advection")
-        along: dict[str, Any] = {"time": self._time(kappa, velocity, cells), "velocity": velocity}
-        capacity = scene.inertia(self.spec.capacity, cells, "capacity")
-        return found + assemble(
-            weak.streamline_mass, self.dofs, basis=cells.basis, c=capacity, **along
-        )
+        flow: dict[str, Any] = {"time": self._time(kappa, velocity, cells), "velocity": velocity}
+        return found + assemble(weak.streamline_mass, self.dofs, basis=cells.basis, c=c, **flow)
 
     # -- outputs --------------------------------------------------------------------------------
 
