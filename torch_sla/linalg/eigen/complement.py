@@ -52,7 +52,10 @@ def complement_solve(
     if mass is not None:
         mass = mass[0], physical(mass[1])
     if pattern.shape[0] <= _DENSE:
-        return _dense(pattern, values, mass, w, R, same)
+        try:
+            return _dense(pattern, values, mass, w, R, same)
+        except SolveError:
+            pass  # a semidefinite M, and vectors have a part beside those of finite eigenvalues
     A = product(pattern, values)
     M = (lambda X: X) if mass is None else product(*mass)
     mass_v = M(V)

@@ -55,7 +55,7 @@ def dense_pencil(
     Raises
     ------
     SolveError
-        ``NOT_POSITIVE_DEFINITE`` when ``M`` is not.
+        ``NOT_POSITIVE_DEFINITE`` when ``M`` is not, by more than rounding tells.
     """
     A = to_dense(pattern, values)
     A = (A + A.mH) / 2
@@ -64,7 +64,9 @@ def dense_pencil(
         return w, U
     M = to_dense(*mass)
     L, failed = torch.linalg.cholesky_ex((M + M.mH) / 2)
-    if int(failed):
+    # What elimination leaves of a pivot that is null in exact arithmetic is rounding of the diagonal.
+    left = L.diagonal().real ** 2 / M.diagonal().real
+    if int(failed) or bool((left <= 10 * len(M) * torch.finfo(left.dtype).eps).any()):
         raise SolveError(Result.NOT_POSITIVE_DEFINITE, "`M` has a non-positive pivot")
     half = torch.linalg.solve_triangular(L, A, upper=False)
     standard = torch.linalg.solve_triangular(L, half.mH, upper=False)

@@ -25,21 +25,22 @@ from torch_sla.linalg.eigen.convention import (
 from torch_sla.linalg.eigen.dense import found, to_dense
 from torch_sla.linalg.eigen.left import LeftVectors
 from torch_sla.linalg.eigen.operators import (
+    factor_near,
     linear_operator,
+    mass_inverse,
     max_norm,
     product,
-    shifted,
-    solver_of,
 )
 from torch_sla.linalg.extremes import shifted as to_power
 from torch_sla.linalg.kernels.arguments import instead
 from torch_sla.linalg.sparse.members import stacked
 from torch_sla.linalg.sparse.pattern import Pattern
-from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from torch_sla.linalg.sparse.tensor import SparseTensor
 
 __all__ = ["eigs"]
 
@@ -262,7 +263,7 @@ class _Problem(LeftVectors):
             if sigma is None:
                 apply = product(self.pattern, values)
                 if mass is not None:
-                    inner, inverse_mass = apply, self._inverse_mass(mass)
+                    inner, inverse_mass = apply, mass_inverse(self.pattern, mass)
                     apply = lambda X: inverse_mass(inner(X))  # noqa: E731
                 A = linear_operator(apply, n, dtype, values.device)
                 v0 = start(n, 1, dtype, values.device)[:, 0].cpu().numpy()
@@ -272,7 +273,7 @@ class _Problem(LeftVectors):
                 asked = sigma if complex(sigma).imag else complex(sigma).real
                 wide = values.to(dtype.to_complex()) if complex(asked).imag else values
                 mass = None if mass is None else mass.to(wide.dtype)
-                solver, shift = self._factor(wide, mass, asked)
+                solver, shift = factor_near(self.pattern, wide, self._mass(mass), asked)
                 massive = self._massive(mass)
                 inverse = linear_operator(
                     lambda X: solver.raw(massive(X)), n, wide.dtype, values.device
@@ -294,26 +295,6 @@ class _Problem(LeftVectors):
             raise SolveError(Result.BREAKDOWN, f"ARPACK: {error}") from error
         vectors = torch.from_numpy(np.ascontiguousarray(V))
         return torch.from_numpy(w).to(values.device), vectors.to(values.device)
-
-    def _inverse_mass(self, mass: Tensor) -> Callable[[Tensor], Tensor]:
-        try:
-            solver = solver_of(SparseTensor.from_pattern(self.pattern, mass))
-        except SolveError as error:
-            raise ArgumentError(
-                "`M` is singular, so the largest eigenvalues are infinite; ask for 'SM' or those near `sigma`"
-            ) from error
-        return solver.raw
-
-    def _factor(self, values: Tensor, mass: Tensor | None, sigma: complex) -> tuple[Any, complex]:
-        step = max_norm(self.pattern, values) * torch.finfo(values.dtype).eps ** 0.5
-        if mass is not None:
-            step /= max(max_norm(self.pattern, mass), torch.finfo(values.dtype).tiny)
-        for shift in (sigma, sigma - step, sigma - 100 * step):
-            try:
-                return solver_of(shifted(self.pattern, values, self._mass(mass), shift)), shift
-            except SolveError as error:
-                failure = error
-        raise failure
 
 
 @outside_transforms

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, DTypeError
+from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.adjoint.hermitian_eigenpairs import hermitian_eigenpairs
 from torch_sla.linalg.adjoint.unmapped import refuse_vmap
 from torch_sla.linalg.backends.base import ALL_DTYPES
@@ -25,7 +25,8 @@ from torch_sla.linalg.eigen.convention import (
 from torch_sla.linalg.eigen.dense import dense_pencil, found
 from torch_sla.linalg.eigen.lanczos import EigenSettings, lanczos, rayleigh_ritz, select, sizes
 from torch_sla.linalg.eigen.lobpcg import LOBPCGOptions, lobpcg
-from torch_sla.linalg.eigen.operators import WholeSpace, max_norm, product
+from torch_sla.linalg.eigen.operators import INFINITE, WholeSpace, max_norm, product
+from torch_sla.linalg.eigen.semidefinite import condensed_pencil, massive_rows
 from torch_sla.linalg.extremes import shifted
 from torch_sla.linalg.kernels.arguments import instead
 from torch_sla.linalg.sparse.members import stacked
@@ -71,7 +72,8 @@ def eigsh(
     sigma
         Find the eigenvalues nearest to this number instead, by shift and invert.
     M
-        Hermitian positive definite, unbatched or with the batch of `A`; the identity by default.
+        Hermitian positive definite, unbatched or with the batch of `A`; the identity by default. Where it is
+        semidefinite, the finite eigenvalues are found: ask for the small ones (``"SM"``), or for those near `sigma`.
     return_eigenvectors
         Whether to return the vectors.
     method
@@ -99,9 +101,10 @@ def eigsh(
     Raises
     ------
     ArgumentError
-        When the matrix is not Hermitian or the request makes no sense.
+        When the matrix is not Hermitian or the request makes no sense, as one for more than the finite eigenvalues.
     SolveError
-        When the iteration does not converge or the residuals are too large.
+        When the iteration does not converge or the residuals are too large; ``SINGULAR`` where `A` and a
+        semidefinite `M` have a common null vector.
 
     Notes
     -----
@@ -175,7 +178,7 @@ def _check(
                 f"`M` has batch dimensions {tuple(M.batch_shape)} and the matrix {tuple(A.batch_shape)}"
             )
         if not M.known_structure().hermitian:
-            raise ArgumentError("`M` must be Hermitian positive definite")
+            raise ArgumentError("`M` must be Hermitian, and positive definite or semidefinite")
 
 
 def _check_start(v0: Tensor | None, A: SparseTensor, M: SparseTensor | None) -> None:
@@ -217,20 +220,23 @@ class Problem(WholeSpace):
         """Find, orthonormalise, check and normalise the pairs."""
         s, n = self._s, self.pattern.shape[0]
         values, M = values.detach(), self._mass(None if mass is None else mass.detach())
+        massive = n if M is None else len(massive_rows(*M))
         method = s.method
         if method == "auto":
-            small = n <= _DENSE or (s.k > n // 3 and n <= _DENSE_LIMIT)
+            small = massive <= _DENSE or (s.k > massive // 3 and n <= _DENSE_LIMIT)
             method = "dense" if small else "arpack"
+        if massive < n and (method == "lobpcg" or (s.sigma is None and s.which != "SM")):
+            raise ArgumentError(INFINITE)
         A = product(self.pattern, values)
         apply_mass = (lambda X: X) if M is None else product(*M)
         if method == "dense":
-            if n > _DENSE_LIMIT:
+            if n > _DENSE_LIMIT and massive > _DENSE:
                 raise ArgumentError(f"the dense method goes up to {_DENSE_LIMIT} rows, got {n}")
-            w, V = dense_pencil(self.pattern, values, M)
+            w, V = self._decompose(values, M, massive)
         elif method == "lobpcg":
             w, V = rayleigh_ritz(A, apply_mass, self._lobpcg(values, M))
         else:
-            w, V = self._lanczos(values, M)
+            w, V = self._lanczos(values, M, massive)
         kept, rest = select(w, s, s.k)
         beyond, W = w[rest], V[:, rest].contiguous()
         w, V = w[kept], V[:, kept].contiguous()
@@ -248,13 +254,27 @@ class Problem(WholeSpace):
         )
         return w, V * fix_phase(V)
 
-    def _lanczos(self, values: Tensor, M: tuple[Pattern, Tensor] | None) -> tuple[Tensor, Tensor]:
+    def _decompose(
+        self, values: Tensor, M: tuple[Pattern, Tensor] | None, massive: int
+    ) -> tuple[Tensor, Tensor]:
+        """Find all pairs, or all finite ones where M is semidefinite."""
+        if M is None or massive == self.pattern.shape[0]:
+            try:
+                return dense_pencil(self.pattern, values, M)
+            except SolveError as error:
+                if M is None or error.result is not Result.NOT_POSITIVE_DEFINITE:
+                    raise
+        return condensed_pencil(self.pattern, values, M, self._s)
+
+    def _lanczos(
+        self, values: Tensor, M: tuple[Pattern, Tensor] | None, massive: int
+    ) -> tuple[Tensor, Tensor]:
         """Iterate; where that fails, and nobody asked for it, decompose matrices of moderate size."""
         s = self._s
         free = s.method == "auto" and s.maxiter is None and self.pattern.shape[0] <= _DENSE_LIMIT
         return found(
-            lambda: lanczos(self.pattern, values, M, s),
-            (lambda: dense_pencil(self.pattern, values, M)) if free else None,
+            lambda: lanczos(self.pattern, values, M, s, massive),
+            (lambda: self._decompose(values, M, massive)) if free else None,
         )
 
     def _lobpcg(self, values: Tensor, M: tuple[Pattern, Tensor] | None) -> Tensor:

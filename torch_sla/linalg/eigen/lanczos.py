@@ -13,17 +13,16 @@ from torch_sla.errors import ArgumentError, Result, SolveError
 from torch_sla.linalg.adjoint.hermitian_eigenpairs import cluster_gap
 from torch_sla.linalg.eigen.convention import start
 from torch_sla.linalg.eigen.operators import (
+    factor_near,
     linear_operator,
+    mass_inverse,
     max_norm,
     product,
-    shifted,
-    solver_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch_sla.linalg.direct_solver import DirectSolver
     from torch_sla.linalg.methods.space import Operator
     from torch_sla.linalg.sparse.pattern import Pattern
 
@@ -133,16 +132,28 @@ def whole_groups(
 
 
 def lanczos(
-    pattern: Pattern, values: Tensor, M: tuple[Pattern, Tensor] | None, settings: EigenSettings
+    pattern: Pattern,
+    values: Tensor,
+    M: tuple[Pattern, Tensor] | None,
+    settings: EigenSettings,
+    massive: int,
 ) -> tuple[Tensor, Tensor]:
     """Return M-orthonormal, ascending pairs: the wanted ones and at least one more.
+
+    Shifted and inverted, `M` may be semidefinite: ARPACK starts from what the operator makes, and applies it once more
+    to what it returns, so that nothing in the null space of `M` is left.
+
+    Parameters
+    ----------
+    massive
+        Rows with mass, which are no fewer than the finite eigenvalues.
 
     Raises
     ------
     SolveError
         ``MAXITER`` or ``BREAKDOWN``.
     """
-    n, k = pattern.shape[0], settings.k
+    n, k = massive, settings.k
     most = n - 3 if values.is_complex() else n - 2  # one more is looked for
     if k > most:
         raise ArgumentError(
@@ -257,11 +268,11 @@ class _Search:
         sigma = self._shift(M)
         self._sigma, self._moved = 0.0 if sigma is None else sigma, 0.0
         if sigma is not None:
-            solver, self._sigma = self._factor(M, sigma)
+            solver, self._sigma = factor_near(pattern, values, M, sigma)
             self._moved = abs(self._sigma - sigma)
             self._inverse = solver.raw
         elif M is not None:
-            self._mass_inverse = solver_of(shifted(*M, None, 0.0)).raw
+            self._mass_inverse = mass_inverse(*M)
 
     def ritz(self, V: Tensor) -> tuple[Tensor, Tensor]:
         """M-orthonormal, ascending pairs in the span of `V`."""
@@ -356,16 +367,3 @@ class _Search:
             span = float((d.abs() + radius).max())
             return 0.0 if low + 1e-12 * span >= 0 else low
         return None
-
-    def _factor(self, M: tuple[Pattern, Tensor] | None, sigma: float) -> tuple[DirectSolver, float]:
-        """Factor of the shifted matrix, moved off an eigenvalue it may have hit."""
-        norm = max_norm(self._pattern, self._values) or 1.0
-        step = norm * torch.finfo(self._values.dtype).eps ** 0.5
-        if M is not None:
-            step /= max_norm(*M)
-        for shift in (sigma, sigma - step, sigma - 100 * step):
-            try:
-                return solver_of(shifted(self._pattern, self._values, M, shift)), shift
-            except SolveError as error:
-                failure = error
-        raise failure

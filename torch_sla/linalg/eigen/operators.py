@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_sla.errors import PlanError, Result, SolveError
+from torch_sla.errors import ArgumentError, PlanError, Result, SolveError
 from torch_sla.linalg.adjoint.solve import Whole
 from torch_sla.linalg.eigen.convention import leading_rows
 from torch_sla.linalg.factorize import LUFactorization, factorize
@@ -22,7 +22,21 @@ if TYPE_CHECKING:
     from torch_sla.linalg.direct_solver import DirectSolver
     from torch_sla.linalg.sparse.pattern import Pattern
 
-__all__ = ["WholeSpace", "linear_operator", "max_norm", "product", "shifted", "solver_of"]
+__all__ = [
+    "INFINITE",
+    "WholeSpace",
+    "factor_near",
+    "linear_operator",
+    "mass_inverse",
+    "max_norm",
+    "product",
+    "shifted",
+    "solver_of",
+]
+
+INFINITE = (
+    "`M` is singular, so the largest eigenvalues are infinite; ask for 'SM' or those near `sigma`"
+)
 
 
 class WholeSpace(Whole):
@@ -100,6 +114,47 @@ def solver_of(S: SparseTensor) -> DirectSolver:
     if len(refusals) == len(makers):
         raise refusals[0]
     raise SolveError(Result.RESIDUAL, "no factorisation of the shifted matrix solves accurately")
+
+
+def factor_near(
+    pattern: Pattern, values: Tensor, mass: tuple[Pattern, Tensor] | None, sigma: complex
+) -> tuple[DirectSolver, Any]:
+    """Return a factor of ``A - σ M`` and σ, moved a little to the left off an eigenvalue that it may have hit.
+
+    Raises
+    ------
+    SolveError
+        ``SINGULAR`` where that does not help, as for a singular pencil.
+    """
+    step = (max_norm(pattern, values) or 1.0) * torch.finfo(values.dtype).eps ** 0.5
+    if mass is not None:
+        step /= max(max_norm(*mass), torch.finfo(values.dtype).tiny)
+    for shift in (sigma, sigma - step, sigma - 100 * step):
+        try:
+            return solver_of(shifted(pattern, values, mass, shift)), shift
+        except SolveError as error:
+            failure = error
+    if mass is not None and failure.result is Result.SINGULAR:
+        raise SolveError(
+            Result.SINGULAR,
+            f"`A - σ M` at σ = {sigma:.3g} and beside it; where `A` and `M` have a common null vector (a part without "
+            "mass that nothing holds), the pencil has no eigenvalues",
+        ) from failure
+    raise failure
+
+
+def mass_inverse(pattern: Pattern, mass: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return ``X -> M⁻¹ X``.
+
+    Raises
+    ------
+    ArgumentError
+        When ``M`` is singular: what it is needed for are the largest eigenvalues.
+    """
+    try:
+        return solver_of(SparseTensor.from_pattern(pattern, mass)).raw
+    except SolveError as error:
+        raise ArgumentError(INFINITE) from error
 
 
 def linear_operator(

@@ -190,8 +190,8 @@ class EigenProblem(AlgebraProblem):
     matrix: Matrix | None = Field(default=None, description="Square matrix, without a physics.")
     mass: Matrix | None = Field(
         default=None,
-        description="Mass matrix, square (positive definite where the matrix is symmetric and nothing is damped); the "
-        "identity when left out.",
+        description="Mass matrix, square (positive definite where the matrix is symmetric and nothing is damped, or "
+        "semidefinite, with which SM or sigma); the identity when left out.",
     )
     damping: Matrix | None = Field(
         default=None,
