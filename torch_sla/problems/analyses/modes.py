@@ -134,10 +134,13 @@ class Modes(Analysis):
             flat = space.recover(found.vectors.transpose(-1, -2))
             rest = self._rest(K, M, found.values, damped=D is not None)
             return ModalSolution(self, scene, M, found.values, flat, found, rest)
-        without = B.values.detach().index_select(-1, B.pattern.diagonal_slots) <= 0
-        require_mass(model, without.sum(-1).amax(), space.n)
+        light = B.values.detach().index_select(-1, B.pattern.diagonal_slots) <= 0
+        without = int(light.sum(-1).amax())
+        require_mass(model, without, space.n, spec)
         which, sigma = spec.which, spec.sigma
         end = {"SM": "SA", "SA": "SA"}.get(which) if sigma is None else None
+        if without:
+            end = None  # LOBPCG needs mass everywhere
         if sigma is None and which == "SM" and not model.determined:
             sigma = self._below(K, M)
         if sigma is not None:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, GradientError, SolveError
+from torch_sla.errors import ArgumentError, GradientError, SolveError, SpecError
 from torch_sla.linalg import Pattern, SparseTensor
-from torch_sla.linalg.checks import require
 from torch_sla.linalg.precond.base import make_preconditioner
 from torch_sla.problems.lowering.parameters import must_enter
 from torch_sla.problems.progress import Reporter
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.progress import ProgressCallback
+    from torch_sla.problems.specs.algebra import EigenProblem
 
 __all__ = ["Found", "FreeSpace", "Pencil", "require_mass", "require_reach"]
 
@@ -180,8 +180,8 @@ class Pencil:
         )
 
 
-def require_mass(model: Model, without: Tensor, free: int) -> None:
-    """Refuse free unknowns without mass, where modes are those of a positive definite one.
+def require_mass(model: Model, without: int, free: int, wanted: EigenProblem | None = None) -> None:
+    """Refuse modes that are not finite: unknowns without mass have none of their own.
 
     Parameters
     ----------
@@ -189,15 +189,26 @@ def require_mass(model: Model, without: Tensor, free: int) -> None:
         The physics.
     without, free
         How many of the free unknowns have no mass, and how many there are, in the whole.
+    wanted
+        Which modes are wanted; None where mass is needed everywhere.
     """
-    what = next(iter(model.inertial), "mass")
-    require(
-        without == 0,
-        lambda: ArgumentError(
-            f"{what}: {int(without)} of the {free} free unknowns have no mass, by which modes are scaled; give it "
-            "everywhere, however small"
-        ),
-    )
+    if not without:
+        return
+    what, left = next(iter(model.inertial), "mass"), free - without
+    told = f"{what}: {without} of the {free} free unknowns have no mass"
+    if wanted is None:
+        raise ArgumentError(
+            f"{told}; in parts it is needed everywhere: give it, however small, or solve in one process"
+        )
+    if left < wanted.k:
+        raise ArgumentError(
+            f"{told}, which leaves {left} modes, and {wanted.k} were asked for; ask for fewer, or give it to more"
+        )
+    if wanted.sigma is None and wanted.which != "SM":
+        raise SpecError(
+            f"{told}, and the largest eigenvalues are infinite; take SM, or give sigma",
+            path="which",
+        )
 
 
 def require_reach(scene: Scene, K: Tensor, *more: Tensor | None) -> None:

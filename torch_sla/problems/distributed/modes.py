@@ -164,7 +164,8 @@ class _SharedModes(Modes):
         with inside():
             M = self.model.mass(scene)
         without = (space.sharding.diagonal(space.restrict(M.detach())) <= 0).sum()
-        require_mass(self.model, self.model.comm.reduce(without.reshape(1))[0], space.layout.n)
+        lacking = int(self.model.comm.reduce(without.reshape(1))[0])
+        require_mass(self.model, lacking, space.layout.n)
         K = K if stress is None else K + stress
         which, sigma, shift = spec.which, spec.sigma, 0.0
         if sigma is not None:
