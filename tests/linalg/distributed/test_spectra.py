@@ -110,6 +110,9 @@ def test_pencils() -> None:
         torch.testing.assert_close(x, y, rtol=1e-7, atol=1e-7 * float(x.abs().max()))
     with pytest.raises(ArgumentError, match="same parts"):
         A.partition(3).eigsh(2, M=M.partition(3, partition_ids=torch.arange(n) % 3))
+    light = SparseTensor.diag((torch.arange(n) % 7 > 0).double())
+    with pytest.raises(ArgumentError, match=f"in parts, and {-(-n // 7)} of its rows"):
+        A.partition(3).eigsh(2, "SM", M=light.partition(3, partition_ids=part))
 
 
 def unsymmetric(cells: int = 13) -> SparseTensor:

@@ -42,8 +42,9 @@ def eigsh(
     Parameters
     ----------
     k, which, sigma, M, return_eigenvectors, tol, maxiter
-        As for `SparseTensor.eigsh`; `M` is cut into the same parts. Interior eigenvalues (`sigma`, and ``"SM"`` of
-        indefinite matrices) are found by inverse iteration whose solves are iterative, which takes many products.
+        As for `SparseTensor.eigsh`; `M` is positive definite and cut into the same parts. Interior eigenvalues
+        (`sigma`, and ``"SM"`` of indefinite matrices) are found by inverse iteration whose solves are iterative, which
+        takes many products.
     preconditioner
         For ``"SA"`` and ``"SM"``, as for `solve`.
 
@@ -60,6 +61,13 @@ def eigsh(
         if not M.knowledge().hermitian:
             raise ArgumentError("`M` must be Hermitian positive definite")
         mass = (M.sharding.slots, M.slot_values())
+        light = (mass[0].diagonal(mass[1].detach()).real <= 0).sum()
+        count = int(D.comm.reduce(light.reshape(1))[0])
+        if count:
+            raise ArgumentError(
+                f"`M` must be positive definite in parts, and {count} of its rows have no mass; a SparseTensor finds "
+                "the finite pairs of a semidefinite `M`"
+            )
     request = EigenRequest(k, which, sigma, preconditioner, tol, maxiter)
     w, V = part_eigsh(
         D.sharding.slots, D.slot_values(), mass, D.knowledge(), request, D.near_nullspace
