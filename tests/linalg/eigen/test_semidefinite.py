@@ -213,3 +213,17 @@ def test_batches_and_single_precision() -> None:
     torch.testing.assert_close(w, torch.stack([one, one * 2 / 3]))
     coarse, _ = matrix(p, a.float()).eigsh(k=2, which="SM", M=matrix(q, m.float()))
     torch.testing.assert_close(coarse.double(), one, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_shift_may_be_an_eigenvalue(seed: int) -> None:
+    """Springs of very different stiffness: beside a hit, rounding is larger than the other pairs."""
+    g, n = torch.Generator().manual_seed(seed), 40
+    springs = 10.0 ** (4 * torch.rand(n + 1, generator=g).double() - 2)
+    masses = 10.0 ** (3 * torch.rand(n, generator=g).double()) * (torch.arange(n) % 4 > 0)
+    K = torch.diag(springs[:-1] + springs[1:])
+    K = K - torch.diag(springs[1:-1], 1) - torch.diag(springs[1:-1], -1)
+    exact, _ = truth(K.numpy(), np.diag(masses.numpy()))
+    A, M = SparseTensor.from_dense(K), SparseTensor.diag(masses)
+    w, _ = A.eigsh(k=4, sigma=float(exact[0]), M=M)
+    np.testing.assert_allclose(w, exact[:4], rtol=1e-5)

@@ -30,6 +30,7 @@ __all__ = [
     "mass_inverse",
     "max_norm",
     "product",
+    "shift_step",
     "shifted",
     "solver_of",
 ]
@@ -116,6 +117,12 @@ def solver_of(S: SparseTensor) -> DirectSolver:
     raise SolveError(Result.RESIDUAL, "no factorisation of the shifted matrix solves accurately")
 
 
+def shift_step(pattern: Pattern, values: Tensor, mass: tuple[Pattern, Tensor] | None) -> float:
+    """Return how far a shift is moved off an eigenvalue: a small share of the largest of ``A``, in units of ``M``."""
+    step: float = (max_norm(pattern, values) or 1.0) * torch.finfo(values.dtype).eps ** 0.5
+    return step if mass is None else step / max(max_norm(*mass), torch.finfo(values.dtype).tiny)
+
+
 def factor_near(
     pattern: Pattern, values: Tensor, mass: tuple[Pattern, Tensor] | None, sigma: complex
 ) -> tuple[DirectSolver, Any]:
@@ -126,9 +133,7 @@ def factor_near(
     SolveError
         ``SINGULAR`` where that does not help, as for a singular pencil.
     """
-    step = (max_norm(pattern, values) or 1.0) * torch.finfo(values.dtype).eps ** 0.5
-    if mass is not None:
-        step /= max(max_norm(*mass), torch.finfo(values.dtype).tiny)
+    step = shift_step(pattern, values, mass)
     for shift in (sigma, sigma - step, sigma - 100 * step):
         try:
             return solver_of(shifted(pattern, values, mass, shift)), shift

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, Result, SolveError
 from torch_sla.linalg.eigen.lanczos import EigenSettings, rayleigh_ritz
-from torch_sla.linalg.eigen.operators import INFINITE, factor_near, product
+from torch_sla.linalg.eigen.operators import INFINITE, factor_near, product, shift_step
 
 if TYPE_CHECKING:
     from torch_sla.linalg.sparse.pattern import Pattern
@@ -74,21 +74,40 @@ def condensed_pencil(
     wide = L.new_zeros(n, m).index_copy(0, rows, L)
     w, V = L.new_zeros(0).real, wide[:, :0]
     if m:
-        solver, sigma = factor_near(pattern, values, mass, s.sigma or 0.0)
-        X = solver.raw(wide)
-        B = wide.mH @ X
-        theta, Q = torch.linalg.eigh((B + B.mH) / 2)
-        size, eps = theta.abs(), torch.finfo(theta.dtype).eps
-        # Of symmetry nothing is lost but to rounding, which zeros have no less of.
-        rounding = torch.linalg.vector_norm(B - B.mH)
-        kept = size > 10 * torch.maximum(m * eps * size.max(), rounding)
-        V = (X @ (Q[:, kept] / theta[kept])).contiguous()
-        w = sigma + 1 / theta[kept]
+        w, V = _inverted(pattern, values, mass, wide, s)
     if len(w) < s.k:
         raise ArgumentError(
             f"`M` is singular and leaves {len(w)} finite eigenvalues, got k={s.k}; ask for no more"
         )
     return rayleigh_ritz(product(pattern, values), product(*mass), V)
+
+
+def _inverted(
+    pattern: Pattern, values: Tensor, mass: tuple[Pattern, Tensor], L: Tensor, s: EigenSettings
+) -> tuple[Tensor, Tensor]:
+    """Return the finite eigenvalues and their vectors, from a shift that is none of them."""
+    least, found = float("inf"), (L.new_zeros(0).real, L[:, :0])
+    step = shift_step(pattern, values, mass)
+    eps, first = torch.finfo(L.dtype).eps, s.sigma or 0.0
+    for shift in (first, first - step, first - 100 * step):
+        solver, sigma = factor_near(pattern, values, mass, shift)
+        X = solver.raw(L)
+        B = L.mH @ X
+        theta, Q = torch.linalg.eigh((B + B.mH) / 2)
+        size = theta.abs()
+        # Of symmetry nothing is lost but to rounding, which zeros have no less of.
+        lost = torch.linalg.vector_norm(B - B.mH)
+        rounding = 10 * torch.maximum(len(B) * eps * size.max(), lost)
+        # Beside an eigenvalue that the shift hits, the others that are wanted drown in rounding.
+        wanted = size.sort(descending=True).values[min(s.k, len(B)) - 1]
+        share = float(rounding / wanted.clamp(min=torch.finfo(size.dtype).tiny))
+        if share < least:
+            kept = size > rounding
+            least = share
+            found = sigma + 1 / theta[kept], (X @ (Q[:, kept] / theta[kept])).contiguous()
+        if share < eps**0.5:
+            break
+    return found
 
 
 def _root(pattern: Pattern, mass: Tensor) -> tuple[Tensor, Tensor]:
