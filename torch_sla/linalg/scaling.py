@@ -20,6 +20,7 @@ __all__ = [
     "equilibrate",
     "free_scales",
     "is_uneven",
+    "largest_entries",
     "light_sides",
     "powers_of",
     "ratio_is_uneven",
@@ -175,11 +176,23 @@ def ratio_is_uneven(rows: Tensor, columns: Tensor) -> Tensor:
 
 def _largest(pattern: Pattern, size: Tensor) -> tuple[Tensor, Tensor]:
     """Largest entry of each row and of each column: ``[*B, nnz] -> [*B, M], [*B, N]``."""
-    out = []
-    for index, length in zip((pattern.csr_row, pattern.ccol), pattern.shape, strict=True):
-        largest = size.new_zeros(*size.shape[:-1], length)
-        out.append(largest.scatter_reduce_(-1, index.long().expand(size.shape), size, "amax"))
-    return out[0], out[1]
+    M, N = pattern.shape
+    return largest_entries(pattern.csr_row, size, M), largest_entries(pattern.ccol, size, N)
+
+
+def largest_entries(index: Tensor, size: Tensor, length: int) -> Tensor:
+    """Return the largest entry of each row, or column, that `index` names: ``[*B, nnz] -> [*B, length]``.
+
+    Zero where there is none.
+
+    Examples
+    --------
+    >>> import torch
+    >>> largest_entries(torch.tensor([0, 0, 2]), torch.tensor([3.0, 5.0, 1.0]), 3).tolist()
+    [5.0, 0.0, 1.0]
+    """
+    largest = size.new_zeros(*size.shape[:-1], length)
+    return largest.scatter_reduce_(-1, index.long().expand(size.shape), size, "amax")
 
 
 def powers_of(size: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from torch_sla.linalg.scaling import equilibrate, is_uneven, scaled
+from torch_sla.linalg.scaling import equilibrate, is_uneven, largest_entries, scaled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,9 +60,8 @@ def _apart(pattern: Pattern, values: Tensor, hermitian: bool) -> float:
     """`asymmetry` of matrices ``[B, nnz_csr]`` on the scales that they are on."""
     row, col = pattern.csr_row.long(), pattern.ccol.long()
     size = values.abs()
-    largest = size.new_zeros(len(values), pattern.shape[0])
-    largest.scatter_reduce_(-1, row.expand(size.shape), size, "amax")
-    root = largest.sqrt()  # of each: the product of two may be out of range
+    # The product of two may be out of range.
+    root = largest_entries(row, size, pattern.shape[0]).sqrt()
     scale = (root[:, row] * root[:, col]).clamp(min=torch.finfo(size.dtype).tiny)
     mirrored = pattern.transpose_values(values)
     mirrored = mirrored.conj() if hermitian else mirrored
