@@ -383,3 +383,24 @@ def test_options_of_linear_solves_that_there_are_not() -> None:
         nonlinear_solve(lambda u: u**2 - 2, u, linear={"precond": "ilu"})
     with pytest.raises(ArgumentError, match="give throw to the nonlinear solve"):
         nonlinear_solve(lambda u: u**2 - 2, u, linear={"throw": False})
+
+
+@pytest.mark.parametrize("method", ["newton", "picard", "anderson"])
+def test_options_of_linear_solves_without_a_sparse_jacobian_are_refused(method: str) -> None:
+    u = torch.ones(3, dtype=torch.float64)
+    with pytest.raises(ArgumentError, match=r"`linear` is for .* {'method': 'lu'}; give `pattern`"):
+        nonlinear_solve(lambda u: u**2 - 2, u, method=method, linear={"method": "lu"})
+    with pytest.raises(ArgumentError, match="`linear` is for solves with a sparse Jacobian"):
+        adjoint_solve(lambda u: u**2 - 2, u, u, linear={"method": "lu"})
+
+
+def test_a_pattern_given_up_says_that_options_of_linear_solves_are_not_used() -> None:
+    A = SparseTensor.eye(3, dtype=torch.float64)
+
+    def residual(u: torch.Tensor, A: SparseTensor) -> torch.Tensor:
+        return A @ u + u.flip(0) ** 3 / 10 - 1
+
+    u = torch.zeros(3, dtype=torch.float64)
+    x, info = A.nonlinear_solve(residual, u, linear={"method": "lu"}, info=True)
+    assert float(residual(x, A).abs().max()) < 1e-9
+    assert any("without the options of `linear`" in note for note in info.notes)

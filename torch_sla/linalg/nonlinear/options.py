@@ -20,6 +20,7 @@ __all__ = [
     "inside_step",
     "linear_options",
     "options_of_derivatives",
+    "refuse_unused",
 ]
 
 
@@ -97,6 +98,16 @@ def linear_options(linear: Any) -> tuple[tuple[str, Any], ...]:
                 f"`linear` has no option {name!r}; those of SparseTensor.solve are {', '.join(known)}"
             )
     return tuple(linear.items())
+
+
+def refuse_unused(options: NonlinearOptions, jacobian_fn: Any, pattern: Any) -> None:
+    """Raise `ArgumentError` for `linear` where no sparse Jacobian is there to be solved with."""
+    if options.linear and jacobian_fn is None and pattern is None:
+        raise ArgumentError(
+            f"`linear` is for solves with a sparse Jacobian, and there is none, got {dict(options.linear)}; give "
+            "`pattern` or `jacobian_fn`, or leave `linear` out: without them steps and derivatives are solved by GMRES "
+            "with products, which `precondition` speeds up"
+        )
 
 
 def options_of_derivatives(

@@ -153,7 +153,10 @@ class NonlinearProblem:
 
     def _give_up(self) -> None:
         self._colouring = None
-        self.info.notes.append("the pattern of A does not cover the Jacobian: GMRES is used")
+        unused = ", without the options of `linear`" if self._options.linear else ""
+        self.info.notes.append(
+            f"the pattern of A does not cover the Jacobian: GMRES is used{unused}"
+        )
 
     # --- forward -------------------------------------------------------------------------------
 

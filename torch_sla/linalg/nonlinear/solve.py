@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, DTypeError, GradientError, Result
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.methods.outcome import asked_rtol, default_rtol
-from torch_sla.linalg.nonlinear.options import NonlinearOptions, linear_options
+from torch_sla.linalg.nonlinear.options import NonlinearOptions, linear_options, refuse_unused
 from torch_sla.linalg.nonlinear.problem import NonlinearProblem, split
 from torch_sla.linalg.sparse.transforms import outside_compiler
 
@@ -74,8 +74,8 @@ def nonlinear_solve(
     line_search, damping, memory
         See `NonlinearOptions`.
     linear
-        Options of the linear solves, as for `SparseTensor.solve`; `atol` and a coarse `rtol` are for steps, not for
-        derivatives.
+        Options of the linear solves with a sparse Jacobian, as for `SparseTensor.solve`; `atol` and a coarse `rtol` are
+        for steps, not for derivatives. Refused without `pattern` and `jacobian_fn`.
     info, throw
         As for `SparseTensor.solve`; the report is a `NonlinearInfo`.
 
@@ -117,6 +117,7 @@ def nonlinear_solve(
         memory,
         linear_options(linear),
     )
+    refuse_unused(options, jacobian_fn, pattern)
     leaves, rebuild = split(params)
     if any(torch._C._functorch.is_functorch_wrapped_tensor(x) for x in (u0, *leaves)):
         raise GradientError(
@@ -229,6 +230,7 @@ def adjoint_solve(
         )
     rtol = default_rtol(u.dtype) if rtol is None else rtol
     options = NonlinearOptions(rtol=rtol, linear=linear_options(linear))
+    refuse_unused(options, jacobian_fn, pattern)
     leaves, rebuild = split(params)
     problem = NonlinearProblem(
         residual, rebuild, options, jacobian_fn=jacobian_fn, pattern=pattern, precondition=None
