@@ -126,6 +126,12 @@ def test_csr_arrays() -> None:
     assert values.tolist() == [2.0, 1.5, -1.0]
 
 
+def test_a_diagonal_that_is_no_tensor_is_refused() -> None:
+    for given in ([1.0, 2.0], 3, np.ones(2)):
+        with pytest.raises(ArgumentError, match=f"`diagonal` .* got {type(given).__name__}"):
+            SparseTensor.diag(given)
+
+
 def test_families() -> None:
     d = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
     assert torch.equal(SparseTensor.diag(d).to_dense(), torch.diag(d))

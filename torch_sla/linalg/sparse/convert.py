@@ -208,6 +208,10 @@ def diag(cls: type[SparseTensor], diagonal: Tensor, offset: int = 0) -> SparseTe
     offset
         Positive above, negative below the main diagonal.
     """
+    if not isinstance(diagonal, Tensor):
+        raise ArgumentError(
+            f"`diagonal` must be a tensor [*batch, n], got {type(diagonal).__name__}; make one by torch.tensor"
+        )
     if diagonal.ndim < 1:
         raise ArgumentError("`diagonal` must be [*batch, n], got a tensor without dimensions")
     n = diagonal.shape[-1]
