@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from torch_sla.errors import ArgumentError, GradientError
+from torch_sla.errors import ArgumentError, GradientError, SolveError
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.eigen import general
 
@@ -164,3 +164,39 @@ def test_the_smallest_imaginary_parts_of_a_real_matrix(path: str) -> None:
     every = torch.linalg.eigvals(A.to_dense()).imag.abs()
     w = A.eigs(4, "SI", return_eigenvectors=False)
     torch.testing.assert_close(w.imag.abs(), every.sort().values[:4], atol=1e-10, rtol=0)
+
+
+def test_pairs_of_an_iteration_that_do_not_hold_are_decomposed(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if path != "iterative":
+        return
+    iterate = general._Problem._arpack
+
+    def wrong(*given: object) -> tuple[torch.Tensor, torch.Tensor]:
+        w, V = iterate(*given)  # type: ignore[arg-type]
+        return w * (1 + 1e-3), V
+
+    monkeypatch.setattr(general._Problem, "_arpack", wrong)
+    monkeypatch.setattr(general, "_DENSE_LIMIT", N)
+    A = sample(torch.float64)
+    every = torch.linalg.eigvals(A.to_dense()).abs().sort(descending=True).values
+    torch.testing.assert_close(A.eigs(2)[0].abs(), every[:2])
+    with pytest.raises(SolveError, match="residual of the eigenpairs"):
+        A.eigs(2, maxiter=100)  # which asks for the iteration
+
+
+@pytest.mark.parametrize("massive", [False, True])
+def test_many_cotangents_of_eigenvalues_are_pulled_back_at_once(massive: bool) -> None:
+    A, M = sample(torch.float64), torch.linspace(1, 2, N, dtype=torch.float64)
+    v, m = A.values.clone().requires_grad_(), M.requires_grad_()
+    given = {"M": SparseTensor.diag(m)} if massive else {}
+    w = A.from_pattern(A.pattern, v).eigs(4, return_eigenvectors=False, **given)
+    wanted = (v, m) if massive else (v,)
+    G = torch.eye(4, dtype=w.dtype)[[0, 2, 1]]
+    one = [torch.autograd.grad(w, wanted, g, retain_graph=True) for g in G]
+    many = torch.func.vmap(lambda g: torch.autograd.grad(w, wanted, g, retain_graph=True))(G)
+    for found, expected in zip(many, zip(*one, strict=True), strict=True):
+        torch.testing.assert_close(found, torch.stack(expected))
+    with pytest.raises(GradientError, match=r"is_grads_batched.*torch\.func\.vmap"):
+        torch.autograd.grad(w, wanted, G, is_grads_batched=True, retain_graph=True)

@@ -40,6 +40,14 @@ class FirstOrder(torch.autograd.Function):
         del tangents
         raise GradientError(ctx.message)
 
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], value: Tensor, message: str, *links: Tensor
+    ) -> tuple[Tensor, int | None]:
+        """Go through `torch.vmap`, as many cotangents do that are pulled back at once."""
+        del info
+        return FirstOrder.apply(value, message, *links), in_dims[0]
+
 
 def first_order(value: Tensor, message: str, *links: Tensor | None) -> Tensor:
     """Return `value`, whose derivative with respect to `links` raises `GradientError`."""

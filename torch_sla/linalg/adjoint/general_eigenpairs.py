@@ -35,7 +35,7 @@ from torch import Tensor
 from torch_sla.errors import GradientError
 from torch_sla.linalg.adjoint.first_order import first_order
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
-from torch_sla.linalg.adjoint.unmapped import Unmapped, refuse_vmap
+from torch_sla.linalg.adjoint.unmapped import Unmapped, refuse_old_vmap, refuse_vmap
 
 if TYPE_CHECKING:
     from torch_sla.linalg.methods.space import VectorSpace
@@ -119,6 +119,7 @@ class GeneralEigenpairs(Unmapped):
         ctx: Any, g: Tensor | None, G: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None, None]:
         values, mass, w, V = ctx.saved_tensors
+        refuse_old_vmap(*(x for x in (g, G) if x is not None))
         if g is None and G is None:
             return None, None, None
         problem, massive = ctx.problem, ctx.needs_input_grad[1]

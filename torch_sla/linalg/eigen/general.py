@@ -186,13 +186,13 @@ class _Problem(LeftVectors):
 
     @outside_transforms
     def solve(self, values: Tensor, mass: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Find, sort, check and normalise the pairs."""
+        """Find, sort, normalise and check the pairs."""
         values, mass = values.detach(), None if mass is None else mass.detach()
         n, k = self.pattern.shape[0], self._k
         # Among real eigenvalues and conjugate pairs the smallest imaginary parts are no end of the spectrum.
         inside = self._which == "SI" and not values.is_complex()
         if n <= _DENSE or ((inside or k > n // 3) and n <= _DENSE_LIMIT):
-            w, V = self._dense(values, mass)
+            w, V, beyond = self._chosen(values, mass, *self._dense(values, mass))
         elif inside:
             raise ArgumentError(
                 f"which='SI' of a real matrix goes up to {_DENSE_LIMIT} rows, got {n}: iterations find the ends of a "
@@ -200,23 +200,38 @@ class _Problem(LeftVectors):
             )
         else:
             free = self._maxiter is None and n <= _DENSE_LIMIT
-            w, V = found(
-                lambda: self._arpack(values, mass),
-                (lambda: self._dense(values, mass)) if free else None,
+            w, V, beyond = found(
+                lambda: self._chosen(values, mass, *self._arpack(values, mass)),
+                (lambda: self._chosen(values, mass, *self._dense(values, mass))) if free else None,
             )
-        w, V = w.to(values.dtype.to_complex()), V.to(w.dtype)
+        size = self._scale(values, mass, w)
+        self._group(w, beyond, size / torch.linalg.vector_norm(self._massive(mass)(V), dim=0))
+        return w, V * fix_phase(V)
+
+    def _chosen(
+        self, values: Tensor, mass: Tensor | None, w: Tensor, V: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the wanted of the pairs that were found, with unit vectors, and the other eigenvalues.
+
+        Raises
+        ------
+        SolveError
+            ``RESIDUAL``, where residuals of the wanted ones are too large.
+        """
+        w, V = w.to(values.dtype.to_complex()), V.to(values.dtype.to_complex())
         order = self._order(w, values.is_complex())
-        kept, beyond = order[:k], w[order[k:]]
+        kept, beyond = order[: self._k], w[order[self._k :]]
         w, V = w[kept], V[:, kept].contiguous()
         V = V / torch.linalg.vector_norm(V, dim=0)
-        bound = max_norm(self.pattern, values)
-        scale = w.real.new_full((k,), max(bound, torch.finfo(w.dtype).tiny))
-        if mass is not None:
-            scale = scale + w.abs() * max_norm(self.pattern, mass)
         residual = product(self.pattern, values)(V) - self._massive(mass)(V) * w
-        check_residuals(residual, scale, self._tol, "the eigenpairs")
-        self._group(w, beyond, scale / torch.linalg.vector_norm(self._massive(mass)(V), dim=0))
-        return w, V * fix_phase(V)
+        check_residuals(residual, self._scale(values, mass, w), self._tol, "the eigenpairs")
+        return w, V, beyond
+
+    def _scale(self, values: Tensor, mass: Tensor | None, w: Tensor) -> Tensor:
+        """Return bounds ``[k]`` on ``A - λ M``, beside which residuals are small."""
+        bound = max_norm(self.pattern, values)
+        scale = w.real.new_full((len(w),), max(bound, torch.finfo(w.dtype).tiny))
+        return scale if mass is None else scale + w.abs() * max_norm(self.pattern, mass)
 
     def _dense(self, values: Tensor, mass: Tensor | None) -> tuple[Tensor, Tensor]:
         A = to_dense(self.pattern, values)
