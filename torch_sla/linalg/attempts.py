@@ -319,6 +319,10 @@ class Attempts(Kept):
         """Iterate, and go on from the true residual where the recurrence drifted away from it."""
         values, mark, b, adjoint, *_ = system
         x0 = None if system.x0 is None else started(system.x0, b)
+        if x0 is not None and not bool(torch.isfinite(x0).all()):
+            raise SolveError(
+                Result.NONFINITE, "NaN or infinity in `x0`, where the iteration begins"
+            )
         mode, truth = self._modes(adjoint)
         backend = get_backend(candidate.backend)
         numeric = self.numeric_of(candidate, values, mark, options)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tests.helpers.zoo import case
-from torch_sla.errors import ArgumentError, Result
+from torch_sla.errors import ArgumentError, Result, SolveError
+from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.methods.bicgstab import bicgstab
 from torch_sla.linalg.methods.cg import cg
 from torch_sla.linalg.methods.gmres import gmres
@@ -196,3 +197,27 @@ def test_options_are_checked(wrong: dict[str, Any]) -> None:
 def test_nan_is_reported(name: str) -> None:
     out = WHERE[name][0](lambda v: v * float("nan"), torch.ones(3, 1).double())
     assert out.result is not Result.CONVERGED
+
+
+@pytest.mark.parametrize("method", [*(method for method, _ in WHERE.values()), lsqr, lsmr])
+@pytest.mark.parametrize("where", ["b", "x0"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_start_that_is_not_finite_is_no_solution(method: Any, where: str, bad: float) -> None:
+    d = torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64)
+    given = {"b": torch.ones(3, 2).double(), "x0": torch.ones(3, 2).double()}
+    given[where][1, 1] = bad
+    more = {"adjoint": lambda v: d * v} if method in (lsqr, lsmr) else {}
+    out = method(lambda v: d * v, given["b"], x0=given["x0"], options=OPTIONS, **more)
+    assert out.result is Result.NONFINITE
+    assert out.iterations == 0
+
+
+@pytest.mark.parametrize("backend", ["pytorch", "scipy", "eigen"])
+def test_the_start_is_named_where_it_is_not_finite(backend: str) -> None:
+    A, b = SparseTensor.diag(torch.tensor([1.0, 2.0]).double()), torch.ones(2).double()
+    x0 = torch.tensor([1.0, float("nan")]).double()
+    way = {"backend": backend, "method": "bicgstab"}
+    with pytest.raises(SolveError, match="NaN or infinity in `x0`"):
+        A.solve(b, x0=x0, **way)
+    with pytest.raises(SolveError, match="NaN or infinity in `x0`"):
+        A.solve_batch(torch.stack([A.values, 2 * A.values]), b, x0=torch.stack([b, x0]), **way)

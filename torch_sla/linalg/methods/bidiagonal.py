@@ -101,7 +101,10 @@ class Descent:
         self._norm2 = pair.alpha**2  # of A, from below
         self._residual = pair.beta
         self.active = (pair.beta > self._target) & (pair.alpha > 0)
-        self._going = bool(self.active.any())
+        finite, going = read(torch.isfinite(pair.beta + b_norm).all(), self.active.any())
+        self._going = bool(going)
+        if not finite:
+            self.out.result = Result.NONFINITE
         self._best, self._since = float("inf"), 0
 
     def goes_on(self) -> bool:

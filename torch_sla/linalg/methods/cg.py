@@ -53,7 +53,8 @@ def cg(
     Returns
     -------
     Outcome
-        ``BREAKDOWN`` when ``pᴴ A p <= 0``, so ``A`` is not positive definite.
+        ``BREAKDOWN`` when ``pᴴ A p <= 0``, so ``A`` is not positive definite; ``NONFINITE`` without an iteration when
+        `b`, `x0` or the first residual holds NaN or infinity, or its norm overflows. So do the other methods.
 
     Examples
     --------
@@ -120,6 +121,8 @@ class Watch:
         self.going = bool(self._active.any())
         self._first, self._last = first, first
         self._best, self._since = float("inf"), 0
+        if not bool(torch.isfinite(first + size).all()):
+            self._stop(Result.NONFINITE)
 
     def rounds(self, limit: int, device: str) -> Iterator[tuple[range, list[Tensor]]]:
         """Yield the iterations to do before each look, and where they leave what `read` looks at."""

@@ -58,7 +58,11 @@ def gmres(
     steps = min(options.restart, limit, max(space.size(b), 1))
     V = b.new_empty(steps + 1, *b.shape)
     idle = 0
-    while bool((r_norm > target).any()):
+    finite, going = read(torch.isfinite(r_norm + b_norm).all(), (r_norm > target).any())
+    if not finite:
+        out.result = Result.NONFINITE
+        return out
+    while going:
         if out.iterations >= limit:
             out.result = Result.MAXITER
             return out
@@ -75,6 +79,7 @@ def gmres(
         if idle >= _IDLE_CYCLES:
             out.result = Result.STAGNATION
             return out
+        going = bool(wanting.any())
     return out
 
 

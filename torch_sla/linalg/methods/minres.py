@@ -52,7 +52,9 @@ def minres(
     out = Outcome(x)
     r_norm = space.norm(r)
     active = r_norm > target
-    if not bool(active.any()):
+    finite, going = read(torch.isfinite(r_norm + b_norm).all(), active.any())
+    if not (finite and going):
+        out.result = Result.CONVERGED if finite else Result.NONFINITE
         return out
 
     # Lanczos: beta v = residual space, q = M v the direction; u and u_old are beta v, not scaled.
