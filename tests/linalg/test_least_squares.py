@@ -174,6 +174,33 @@ def test_equations_that_are_lost_beside_heavy_ones_are_not_passed_over() -> None
 
 
 @pytest.mark.parametrize("method", ["lsqr", "lsmr"])
+def test_an_iteration_says_where_heavy_equations_alone_may_meet_its_test(method: str) -> None:
+    g = torch.Generator().manual_seed(0)
+    a = torch.randn(40, 12, dtype=torch.float64, generator=g)
+    b = torch.randn(40, dtype=torch.float64, generator=g)
+    for weight, hidden in ((1e2, False), (1e10, True), (1e14, True)):
+        w = torch.ones(40, dtype=torch.float64)
+        w[:3] = weight
+        A = SparseTensor.from_dense(w[:, None] * a)
+        exact = A.solve(w * b, method="superlu")  # which does not depend on them
+        x, info = A.solve(w * b, method=method, info=True)
+        assert (float((x - exact).norm() / exact.norm()) > 1e-2) == hidden
+        assert any("heavy ones alone" in note for note in info.notes) == hidden
+
+
+def test_heavy_equations_and_a_lost_rank_are_an_error_where_no_iteration_was_asked_for() -> None:
+    g = torch.Generator().manual_seed(0)
+    a = torch.randn(40, 12, dtype=torch.float64, generator=g)
+    a[:, 1] = a[:, 0]
+    b = torch.randn(40, dtype=torch.float64, generator=g)
+    w = torch.ones(40, dtype=torch.float64)
+    torch.testing.assert_close(SparseTensor.from_dense(a).solve(b), torch.linalg.pinv(a) @ b)
+    w[:3] = 1e12
+    with pytest.raises(SolveError, match="heavy ones alone"):
+        SparseTensor.from_dense(w[:, None] * a).solve(w * b)
+
+
+@pytest.mark.parametrize("method", ["lsqr", "lsmr"])
 @pytest.mark.parametrize("shape", [(40, 12), (12, 40)])
 def test_an_iteration_says_where_units_hide_unknowns_or_equations_from_it(
     shape: tuple[int, int], method: str

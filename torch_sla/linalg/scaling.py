@@ -129,7 +129,8 @@ def light_sides(pattern: Pattern, values: Tensor, rtol: float) -> tuple[str | No
     Returns
     -------
     str or None
-        Rows are smaller than rounding of the largest, so that products with both lose them.
+        Rows are smaller than rounding of the largest, so that products with both lose them; or rows of a tall matrix
+        are so small beside the largest that the heavy ones alone meet `rtol`.
     str or None
         Columns of a tall matrix, or rows of a wide one, on which the solution does not depend in exact arithmetic, are
         so small beside the largest that the residual is below `rtol` before they count.
@@ -139,7 +140,7 @@ def light_sides(pattern: Pattern, values: Tensor, rtol: float) -> tuple[str | No
     >>> import torch
     >>> from torch_sla.linalg.sparse.pattern import Pattern
     >>> p = Pattern.from_coo(torch.arange(3), torch.zeros(3, dtype=torch.long), (3, 1))
-    >>> light_sides(p, torch.tensor([1.0, 1e-6, 0.0]), 1e-5)
+    >>> light_sides(p, torch.tensor([1.0, 1e-2, 0.0]), 1e-5)
     (None, None)
     >>> light_sides(p, torch.tensor([1.0, 1e-8, 0.0]), 1e-5)[0][:31]
     'the entries of rows are 1.0e+08'
@@ -156,6 +157,12 @@ def light_sides(pattern: Pattern, values: Tensor, rtol: float) -> tuple[str | No
             f"the entries of rows are {rows:.1e} apart, and the light ones are lost beside the heavy ones: "
             "weight them less, eliminate equations that are to hold exactly, leave out rows that are rounding, or, "
             "with fewer equations than unknowns, divide each by its largest entry"
+        )
+    elif rows * rtol > _SHARE and not wide:
+        lost = (
+            f"the entries of rows are {rows:.1e} apart, and the heavy ones alone may have met rtol={rtol:.1e} before "
+            "the light ones counted: weight them less, eliminate equations that are to hold exactly, ask for a "
+            "smaller rtol, or, where the rank is full, use the direct method of the CPU"
         )
     ratio = rows if wide else columns
     if ratio * rtol > _SHARE and not (wide and lost):
