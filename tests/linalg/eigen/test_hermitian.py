@@ -8,6 +8,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
 from torch_sla.linalg import SparseTensor, lobpcg
+from torch_sla.linalg.eigen import hermitian
 
 N = 13
 I = torch.arange(N)
@@ -225,3 +226,24 @@ def test_lobpcg_of_what_is_not_finite() -> None:
             with pytest.raises(SolveError) as caught:
                 broken()
             assert caught.value.result is Result.NONFINITE
+
+
+def test_pairs_of_an_iteration_that_do_not_hold_are_decomposed(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if path != "iterative":
+        return
+
+    def wrong(*given: object) -> tuple[torch.Tensor, torch.Tensor]:
+        w, V = iterate(*given)  # type: ignore[arg-type]
+        return w * (1 + 1e-3), V
+
+    iterate = hermitian.lanczos
+    monkeypatch.setattr(hermitian, "lanczos", wrong)
+    monkeypatch.setattr(hermitian, "_DENSE_LIMIT", 9)
+    d = torch.linspace(1, 3, 9, dtype=torch.float64)
+    A = SparseTensor.diag(d)
+    torch.testing.assert_close(A.eigsh(2)[0], d[-2:])
+    for options in ({"maxiter": 100}, {"method": "arpack"}):  # which ask for the iteration
+        with pytest.raises(SolveError, match="residual of the eigenpairs"):
+            A.eigsh(2, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,6 +36,7 @@ from torch_sla.linalg.sparse.transforms import outside_transforms, physical
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch_sla.linalg.methods.space import Operator
     from torch_sla.linalg.sparse.pattern import Pattern
     from torch_sla.linalg.sparse.tensor import SparseTensor
 
@@ -227,16 +229,39 @@ class Problem(WholeSpace):
             method = "dense" if small else "arpack"
         if massive < n and (method == "lobpcg" or (s.sigma is None and s.which != "SM")):
             raise ArgumentError(INFINITE)
-        A = product(self.pattern, values)
-        apply_mass = (lambda X: X) if M is None else product(*M)
         if method == "dense":
             if n > _DENSE_LIMIT and massive > _DENSE:
                 raise ArgumentError(f"the dense method goes up to {_DENSE_LIMIT} rows, got {n}")
-            w, V = self._decompose(values, M, massive)
+            w, V = self._chosen(values, M, method, *self._decompose(values, M, massive))
         elif method == "lobpcg":
-            w, V = rayleigh_ritz(A, apply_mass, self._lobpcg(values, M))
+            A, apply_mass = product(self.pattern, values), self._massive(M)
+            pairs = rayleigh_ritz(A, apply_mass, self._lobpcg(values, M))
+            w, V = self._chosen(values, M, method, *pairs)
         else:
             w, V = self._lanczos(values, M, massive)
+        return w, V * fix_phase(V)
+
+    @staticmethod
+    def _massive(M: tuple[Pattern, Tensor] | None) -> Operator:
+        """Return ``X -> M X``."""
+        return (lambda X: X) if M is None else product(*M)
+
+    def _chosen(
+        self,
+        values: Tensor,
+        M: tuple[Pattern, Tensor] | None,
+        method: str,
+        w: Tensor,
+        V: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the wanted of the pairs that were found; of the others note how near they are.
+
+        Raises
+        ------
+        SolveError
+            ``RESIDUAL``, where residuals of the wanted ones are too large.
+        """
+        s, A, apply_mass = self._s, product(self.pattern, values), self._massive(M)
         kept, rest = select(w, s, s.k)
         beyond, W = w[rest], V[:, rest].contiguous()
         w, V = w[kept], V[:, kept].contiguous()
@@ -252,7 +277,7 @@ class Problem(WholeSpace):
             s.tol or (1e-8 if method == "lobpcg" else None),
             "the eigenpairs",
         )
-        return w, V * fix_phase(V)
+        return w, V
 
     def _decompose(
         self, values: Tensor, M: tuple[Pattern, Tensor] | None, massive: int
@@ -272,9 +297,10 @@ class Problem(WholeSpace):
         """Iterate; where that fails, and nobody asked for it, decompose matrices of moderate size."""
         s = self._s
         free = s.method == "auto" and s.maxiter is None and self.pattern.shape[0] <= _DENSE_LIMIT
+        chosen = partial(self._chosen, values, M, "arpack")
         return found(
-            lambda: lanczos(self.pattern, values, M, s, massive),
-            (lambda: self._decompose(values, M, massive)) if free else None,
+            lambda: chosen(*lanczos(self.pattern, values, M, s, massive)),
+            (lambda: chosen(*self._decompose(values, M, massive))) if free else None,
         )
 
     def _lobpcg(self, values: Tensor, M: tuple[Pattern, Tensor] | None) -> Tensor:
