@@ -100,3 +100,20 @@ def test_more_triplets_than_the_rank(entries: list[float]) -> None:
     torch.testing.assert_close(A @ W.T, U * S, atol=1e-14, rtol=0)
     assert float(A.norm(2)) == pytest.approx(max(map(abs, entries), default=0.0))
     assert A.condition_number() == float("inf")
+
+
+def test_the_smallest_values_of_singular_matrices_of_moderate_size(path: str) -> None:
+    if path == "iterative":
+        return  # where none is of moderate size
+    n = 210
+    off, d = torch.full((n - 1,), -1.0).double(), torch.full((n,), 2.0).double()
+    d[0] = d[-1] = 1
+    A = SparseTensor.tridiagonal(off, d, off)  # a free chain, which has 2 - 2 cos(π j / n)
+    exact = 2 - 2 * torch.cos(torch.pi * torch.arange(3).double() / n)
+    U, S, W = A.svd(3, "SM")
+    torch.testing.assert_close(S, exact.flip(0), rtol=0, atol=1e-13)
+    torch.testing.assert_close(A @ W.mH, U * S, rtol=0, atol=1e-13)
+    d[n // 2] = off[n // 2] = off[n // 2 - 1] = 0  # a row and column of zeros
+    B = SparseTensor.tridiagonal(off, d, off)
+    assert float(B.svd(1, "SM")[1]) < 1e-13
+    assert B.condition_number().item() == float("inf")

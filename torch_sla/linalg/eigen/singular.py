@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -66,8 +67,8 @@ def svd(
     k
         Number of triplets, at most ``min(M, N)``.
     which
-        ``"LM"``: the largest, ``"SM"``: the smallest (square nonsingular matrices, or up to 200 rows and columns any;
-        rectangular ones up to 2000).
+        ``"LM"``: the largest, ``"SM"``: the smallest (of any matrix of up to 2000 rows and columns, and of larger
+        square ones that are not singular).
     tol, maxiter
         Of the iteration; working precision by default. Where it fails without a limit that was asked for, matrices of
         up to 2000 rows and columns are decomposed.
@@ -93,6 +94,19 @@ def svd(
     >>> SparseTensor.diag(d).svd(k=2)[1].tolist()
     [3.0, 2.0]
     """
+    return _svd(A, k, which, tol, maxiter)
+
+
+def _svd(
+    A: SparseTensor,
+    k: int,
+    which: str,
+    tol: float | None = None,
+    maxiter: int | None = None,
+    *,
+    singular: bool = True,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`svd`, which raises ``SINGULAR`` unless a matrix that no factors tell from a `singular` one may be decomposed."""
     refuse_vmap(A.values, "singular values")
     M, N = A.flat_shape
     if A.dtype not in ALL_DTYPES:
@@ -109,7 +123,7 @@ def svd(
     for v in values.reshape(A.batch_size, values.shape[-1]):
         power = size_of(v)
         own = shifted(v, -power)
-        problem = _Triplets(pattern, dilated.slots, own.detach(), k, which, tol, maxiter)
+        problem = _Triplets(pattern, dilated.slots, own.detach(), k, which, tol, maxiter, singular)
         entries = dilated.coalesce(torch.cat([own, own.conj()]))
         S, X = hermitian_eigenpairs(entries, None, problem)
         S = shifted(S, power)
@@ -148,7 +162,7 @@ def condition_number(A: SparseTensor, ord: int = 2) -> Tensor:
         return stacked(A, parts, dtype=A.dtype.to_real())
     _, largest, _ = svd(A, 1)
     try:
-        _, smallest, _ = svd(A, 1, "SM")
+        _, smallest, _ = _svd(A, 1, "SM", singular=False)
     except SolveError as error:
         if error.result is Result.SINGULAR:
             return largest[0].detach() + float("inf")
@@ -180,8 +194,9 @@ class _Triplets(WholeSpace):
         which: str,
         tol: float | None,
         maxiter: int | None,
+        singular: bool,
     ) -> None:
-        self.pattern = pattern
+        self.pattern, self._singular = pattern, singular
         self._inner, self._values = inner, physical(values)
         self._k, self._which, self._tol, self._maxiter = k, which, tol, maxiter
 
@@ -219,11 +234,12 @@ class _Triplets(WholeSpace):
         else:
             most = min(M, N) - (3 if a.is_complex() else 2)  # of ARPACK, which finds one more
             turned = pair[::-1] if M < N else pair
-            gram = self._gram(*turned) if self._k <= most else None
+            begin = partial(self._gram, *turned) if self._k <= most else (lambda: None)
+            gram = None if self._singular else begin()
             free = moderate and self._maxiter is None
 
             def iterate() -> tuple[Tensor, Tensor, Tensor]:
-                triplets = self._iterated(turned[0], gram)
+                triplets = self._iterated(turned[0], gram or begin())
                 self._check(*triplets, *pair)
                 return triplets
 
