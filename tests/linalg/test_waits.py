@@ -307,6 +307,21 @@ def test_solves_read_together_what_they_ask() -> None:
 @SIMULATION[0]
 @SIMULATION[1]
 @pytest.mark.skipif(not triton.installed(), reason="needs triton and TRITON_INTERPRET=1")
+def test_a_pattern_is_turned_with_one_wait() -> None:
+    """As the first gradient asks for, which checks what is left over with the adjoint itself."""
+    pattern = grid(10).cuda().pattern
+    with counted() as seen:
+        assert pattern.symmetric
+    assert seen.total() == 1, seen
+    permutation = pattern.transpose_permutation.cpu().long()
+    row, col = pattern.csr_row.cpu(), pattern.ccol.cpu()
+    assert torch.equal(row[permutation], col)
+    assert torch.equal(col[permutation], row)
+
+
+@SIMULATION[0]
+@SIMULATION[1]
+@pytest.mark.skipif(not triton.installed(), reason="needs triton and TRITON_INTERPRET=1")
 def test_a_first_solve_asks_of_the_matrix_once() -> None:
     A, b = grid(10).cuda(), torch.ones(100, dtype=torch.float64, device="cuda")
     request = {"method": "cg", "preconditioner": "multigrid", "rtol": 1e-8}

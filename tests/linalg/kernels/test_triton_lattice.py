@@ -342,6 +342,17 @@ def test_empty_rows_and_one_sided_patterns(where: str) -> None:
 
 
 @pytest.mark.parametrize("where", WHERE)
+def test_long_rows_are_not_paired(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = kernels("patterns")
+    pattern, _ = split(laplacian(6, 5))
+    crow, ccol = pattern.crow.to(where), pattern.ccol.to(where)
+    monkeypatch.setattr(ours, "WIDEST", 5)
+    assert ours.mirrored_slots(crow, ccol) is not None
+    monkeypatch.setattr(ours, "WIDEST", 4)
+    assert ours.mirrored_slots(crow, ccol) is None
+
+
+@pytest.mark.parametrize("where", WHERE)
 def test_faults_of_compressed_rows(where: str) -> None:
     ours = kernels("patterns")
     pattern, _ = split(laplacian(6, 5))

@@ -231,10 +231,9 @@ class Pattern:
         if mirror is not None:
             return None, SegmentMap.permutation(mirror)
         crow, ccol, perm = kernels.transpose_csr(self.crow, self.ccol, self.shape[1])
-        same = (
-            self.shape[0] == self.shape[1]
-            and torch.equal(crow, self.crow)
-            and torch.equal(ccol, self.ccol)
+        same = self.shape[0] == self.shape[1] and all(
+            found is own or torch.equal(found, own)  # which a device is waited for
+            for found, own in ((crow, self.crow), (ccol, self.ccol))
         )
         block = self.block[::-1]
         other = Pattern(crow, ccol, (self.shape[1], self.shape[0]), block, None)

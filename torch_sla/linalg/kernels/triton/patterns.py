@@ -304,12 +304,13 @@ def structure_counts(crow: Tensor, ccol: Tensor, values: Tensor) -> Tensor:
     return found
 
 
-@triton.jit(do_not_specialize=["n"])
-def _mirror_kernel(crow, ccol, perm, missing, n, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["n", "widest"])
+def _mirror_kernel(crow, ccol, perm, missing, n, widest, BLOCK: tl.constexpr):
     i, inside, start, stop = _rows_of(crow, n, BLOCK)
-    lost = tl.zeros([BLOCK], dtype=tl.int32)
-    for s in range(tl.max(stop - start)):
-        here = inside & (start + s < stop)
+    usable = inside & (stop - start <= widest)
+    lost = (inside & (usable == 0)).to(tl.int32)
+    for s in range(tl.max(tl.where(usable, stop - start, 0))):
+        here = usable & (start + s < stop)
         j = tl.load(ccol + start + s, mask=here, other=0)
         low = tl.load(crow + j, mask=here, other=0)
         high = tl.load(crow + j + 1, mask=here, other=0)
@@ -322,14 +323,12 @@ def _mirror_kernel(crow, ccol, perm, missing, n, BLOCK: tl.constexpr):
 
 
 def mirrored_slots(crow: Tensor, ccol: Tensor) -> Tensor | None:
-    """Slot of ``(j, i)`` for each slot ``(i, j)``; None where the positions are not symmetric."""
+    """Slot of ``(j, i)`` for each slot ``(i, j)``; None where positions are not symmetric, or rows are long."""
     n = crow.numel() - 1
     grid = (blocks(n, _ROWS),)
-    if int(crow.diff().amax()) > WIDEST:
-        return None
     perm = torch.empty_like(ccol)
     missing = torch.empty(grid[0], dtype=torch.int32, device=crow.device)
-    launch(_mirror_kernel, grid, crow, ccol, perm, missing, n, _ROWS)
+    launch(_mirror_kernel, grid, crow, ccol, perm, missing, n, WIDEST, _ROWS)
     return None if int(missing.amax()) else perm
 
 
