@@ -19,7 +19,7 @@ from torch import Tensor
 
 from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
-from torch_sla.linalg.adjoint.saving import is_recorded, keep
+from torch_sla.linalg.adjoint.saving import applied, keep
 from torch_sla.linalg.adjoint.unmapped import refuse_old_vmap
 from torch_sla.linalg.kernels import sparse as kernels
 
@@ -116,6 +116,4 @@ def fold_vmap(
 
 def matmul(values: Tensor, X: Tensor, pattern: Pattern) -> Tensor:
     """Return ``A X`` for slot values, differentiable to any order."""
-    if not is_recorded():
-        return MatMul.forward(values, X, pattern)
-    return MatMul.apply(values, X, pattern)
+    return applied(MatMul, values, X, pattern)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.linalg.adjoint.nested import nested
-from torch_sla.linalg.adjoint.saving import is_recorded, keep
+from torch_sla.linalg.adjoint.saving import applied, keep
 from torch_sla.linalg.adjoint.unmapped import refuse_old_vmap
 from torch_sla.linalg.kernels import sparse as kernels
 
@@ -89,6 +89,4 @@ class SampledProduct(torch.autograd.Function):
 
 def sampled_product(u: Tensor, v: Tensor, pattern: Pattern, *, negative: bool = False) -> Tensor:
     """Return ``Σ_k u[row, k] v[col, k]``, or less that, on every slot of `pattern`; differentiable to any order."""
-    if not is_recorded():
-        return SampledProduct.forward(u, v, pattern, negative)
-    return SampledProduct.apply(u, v, pattern, negative)
+    return applied(SampledProduct, u, v, pattern, negative)

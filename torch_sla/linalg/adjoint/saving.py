@@ -1,18 +1,45 @@
-"""What a Function keeps for its derivatives."""
+"""How a Function is applied, and what it keeps for its derivatives."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
+from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import forward_ad
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch.autograd import Function
 
-__all__ = ["is_followed", "is_recorded", "keep"]
+__all__ = ["applied", "is_followed", "is_recorded", "keep"]
 
 _TRANSFORMS = torch._C.DispatchKey.FuncTorchDynamicLayerFrontMode
+
+
+def applied(function: type[Function], *args: Any) -> Any:
+    """Apply a Function that has a ``setup_context`` to all arguments of its ``forward``.
+
+    Where nobody follows an argument, its work is done without it. Else what ``Function.apply`` does, but for binding
+    arguments to the signature of ``forward``: that is inspected each time, which takes longer than a short kernel runs.
+
+    Examples
+    --------
+    >>> class Double(torch.autograd.Function):
+    ...     forward = staticmethod(lambda x: 2 * x)
+    ...     setup_context = staticmethod(lambda ctx, inputs, output: None)
+    ...     backward = staticmethod(lambda ctx, g: 2 * g)
+    >>> x = torch.ones(2)
+    >>> applied(Double, x), applied(Double, x.requires_grad_()).requires_grad
+    (tensor([2., 2.]), True)
+    """
+    if torch._C._are_functorch_transforms_active():
+        return function.apply(*args) if is_recorded() else function.forward(*args)
+    args = unwrap_dead_wrappers(args)
+    if any(isinstance(x, Tensor) and is_followed(x) for x in args):
+        return super(torch.autograd.Function, function).apply(*args)  # type: ignore[misc]
+    with torch.no_grad():
+        return function.forward(*args)
 
 
 def keep(ctx: Any, *tensors: Tensor) -> None:
@@ -29,8 +56,7 @@ def keep(ctx: Any, *tensors: Tensor) -> None:
 def is_recorded() -> bool:
     """Whether somebody may follow what is done now: a graph, forward mode, or a transform.
 
-    Where nobody does, the work of an autograd Function can be done without the Function, whose arguments cost
-    more to bind than a short kernel to run. Where transforms are kept out, a Function cannot be applied.
+    Where transforms are kept out, a Function cannot be applied.
 
     Examples
     --------

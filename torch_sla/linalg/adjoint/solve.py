@@ -35,7 +35,7 @@ from torch_sla.linalg.adjoint.matvec import fold_vmap, matmul
 from torch_sla.linalg.adjoint.nested import nested
 from torch_sla.linalg.adjoint.products import Products, takes_products
 from torch_sla.linalg.adjoint.sampled_product import sampled_product
-from torch_sla.linalg.adjoint.saving import is_recorded, keep
+from torch_sla.linalg.adjoint.saving import applied, keep
 from torch_sla.linalg.adjoint.unmapped import refuse_old_vmap
 
 if TYPE_CHECKING:
@@ -203,9 +203,7 @@ def linear_solve(
     refuse_old_vmap(values, b)
     if values.ndim == 2 and b.ndim == 2:
         b = b.expand(values.shape[0], *b.shape)
-    if not is_recorded():
-        return LinearSolve.forward(values, b, solver, adjoint, start, near)
-    return LinearSolve.apply(values, b, solver, adjoint, start, near)
+    return applied(LinearSolve, values, b, solver, adjoint, start, near)
 
 
 def without_failures(x: Tensor, solver: Solver) -> Tensor:
