@@ -242,12 +242,16 @@ class Attempts(Kept):
         factored: Factored | None = None,
     ) -> tuple[Tensor, SolveInfo, Residual]:
         options = self._tolerances(system.adjoint, system.derivative, system.b.dtype)
-        options = replace(options, atol=options.atol / shrink)
-        if options.preconditioner is None:
-            options = replace(options, preconditioner=candidate.preconditioner)
-        if options.maxiter is None and self.plan.fallbacks and candidate == self.plan.choice:
+        wanted, limit = options.preconditioner, options.maxiter
+        if limit is None and self.plan.fallbacks and candidate == self.plan.choice:
             # Far beyond what was predicted, the next candidate is the better bet.
-            options = replace(options, maxiter=int(200 + 10 * self.plan.iterations))
+            limit = int(200 + 10 * self.plan.iterations)
+        options = replace(
+            options,
+            atol=options.atol / shrink,
+            maxiter=limit,
+            preconditioner=candidate.preconditioner if wanted is None else wanted,
+        )
         direct = is_direct(candidate)
         # Squares of extreme entries over- or underflow, in iterations and in checks of least squares.
         # Divided by a power of two, the matrix leaves the same residuals.

@@ -218,8 +218,8 @@ def _multiple(values: Tensor, x: Tensor, g: Tensor, solver: Solver) -> Tensor | 
     g = g.unflatten(1, (-1, x.shape[1]))
     b = matmul(values, x, solver.pattern).unsqueeze(1)
     size = (b.conj() * b).real.sum(0)
-    factor = (b.conj() * g).sum(0) / torch.where(size > 0, size, 1.0)
-    left = torch.linalg.vector_norm(g - factor * b, dim=0)
+    factor = (b.conj() * g).sum(0) / size.clamp(min=torch.finfo(size.dtype).tiny)
+    left = torch.linalg.vector_norm(torch.addcmul(g, factor, b, value=-1), dim=0)
     near = left <= _NEAR * torch.linalg.vector_norm(g, dim=0)
     if x.is_cpu and not bool(near.any()):
         return None
