@@ -9,10 +9,12 @@ import torch
 
 from tests.helpers.grids import poisson, split
 from tests.helpers.lattices import checkerboard
+from tests.helpers.passes import Passes
 from tests.helpers.zoo import case, rhs
 from torch_sla.errors import GradientError, Result, SolveError
-from torch_sla.linalg import SparseTensor, Structure
+from torch_sla.linalg import SparseTensor, Structure, clear_factor_cache
 from torch_sla.linalg.backends.pytorch import PyTorch
+from torch_sla.linalg.backends.registry import backends
 from torch_sla.linalg.rcond import mixed_probe, probe
 from torch_sla.linalg.residual import Residual
 
@@ -51,6 +53,32 @@ def test_one_probe_is_a_sum_of_two(dtype: torch.dtype) -> None:
     # Values of the mixing function itself, in whole numbers.
     assert round(float(plain[0].real * 0x100000)) - 0x80000 == _mixed_bits(1) & 0xFFFFF
     assert bool(signed[0].real < 0) == bool(_mixed_bits(1) >> 21 & 1)
+
+
+@pytest.mark.parametrize("dtype", [D, torch.complex128])
+def test_the_probe_is_kept_and_nobody_writes_to_it(dtype: torch.dtype) -> None:
+    clear_factor_cache()
+    kept = mixed_probe(60, torch.zeros(1, dtype=dtype))
+    numbers = kept.clone()
+    with Passes() as seen:
+        assert mixed_probe(60, numbers) is kept
+    assert seen.launches == 0
+    A, solved = _chain(60).to(dtype), 0
+    for each in backends():
+        if "cpu" in each.capabilities.devices and each.unavailable() is None:
+            direct = [m for m in each.capabilities.methods if m.kind == "direct"]
+            for method in direct:
+                if each.unavailable_method(method.name) is None and dtype in method.dtypes:
+                    A.solve(torch.ones(60, dtype=dtype), backend=each.name, method=method.name)
+                    solved += 1
+    assert solved >= 5
+    assert mixed_probe(60, kept) is kept
+    assert torch.equal(kept, numbers)
+    with torch.inference_mode():
+        other = mixed_probe(61, torch.zeros(1, dtype=dtype))
+    assert not other.is_inference()
+    clear_factor_cache()
+    assert mixed_probe(60, kept) is not kept
 
 
 def _mixed_bits(i: int) -> int:

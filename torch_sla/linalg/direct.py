@@ -201,7 +201,8 @@ class Factored:
         if size is None:
             # One column costs half of two, or less.
             probe = mixed_probe(self.pattern.shape[0], values)
-            size = float(self._scaled_solve(values, probe, "n").abs().amax())
+            x = self._scaled_solve(values, probe, "n")
+            size = float(torch.linalg.vector_norm(x, torch.inf))
         return size * self.norm
 
     def _prove_replaced(self, values: Tensor, x: Tensor) -> None:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from torch_sla.linalg.factor_cache import symbolics
+from torch_sla.linalg.sparse.transforms import outside_transforms
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -78,13 +81,21 @@ def probe(n: int, like: Tensor) -> Tensor:
 
 
 def mixed_probe(n: int, like: Tensor) -> Tensor:
-    """Return one vector ``[n, 1]`` that keeps something of the signs of `probe`, and sees constants too."""
-    size, negative = _mixed(n, like)
-    return size.mul_(negative.mul_(-2).add_(3)).mul_(0.5).to(like.dtype).unsqueeze(1)
+    """Return one vector ``[n, 1]`` that keeps something of the signs of `probe`, and sees constants too.
+
+    It is kept for the next factorisation, beside the analyses: do not write to it.
+    """
+
+    def make() -> Tensor:
+        size, negative = _mixed(n, like)
+        return size.mul_(negative.mul_(-2).add_(3)).mul_(0.5).to(like.dtype).unsqueeze(1)
+
+    place = str(like.device)
+    return symbolics.get(("probe", n, like.dtype, place), outside_transforms(make), place=place)
 
 
 def _mixed(n: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Sizes ``[n]`` float64, and which are negative, 0 or 1 ``[n]`` int64. In place, as every factorisation asks."""
+    """Sizes ``[n]`` float64, and which are negative, 0 or 1 ``[n]`` int64. In place: they may be long."""
     mixed = torch.arange(1, n + 1, dtype=torch.int64, device=like.device)
     mixed.mul_(2654435761).bitwise_and_(0xFFFFFFFF)
     mixed.bitwise_xor_(mixed >> 15).mul_(2246822519).bitwise_and_(0xFFFFFFFF)

@@ -82,14 +82,10 @@ def is_uneven(pattern: Pattern, values: Tensor) -> Tensor:
 
     A row or column without entries is not a matter of scale.
     """
-    uneven = torch.zeros(values.shape[:-1], dtype=torch.bool, device=values.device)
-    present = torch.ones_like(uneven)
-    for largest in _largest(pattern, values.abs()):
-        if largest.shape[-1]:
-            low, high = largest.aminmax(dim=-1)
-            uneven |= high >= _SPREAD * low
-            present &= low > 0
-    return uneven & present
+    if not pattern.shape[0]:
+        return torch.zeros(values.shape[:-1], dtype=torch.bool, device=values.device)
+    low, high = torch.stack(_largest(pattern, values.abs()), -2).aminmax(dim=-1)
+    return (high >= _SPREAD * low).any(-1) & (low > 0).all(-1)
 
 
 def free_scales(pattern: Pattern, values: Tensor) -> tuple[Tensor, Tensor] | None:

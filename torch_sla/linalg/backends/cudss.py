@@ -259,7 +259,7 @@ class _Factor:
 
     @classmethod
     def make(cls, analysis: _Analysis, values: Tensor, kind: str, transposed: bool) -> _Factor:
-        largest = values.abs().amax(-1, keepdim=True)
+        largest = torch.linalg.vector_norm(values, torch.inf, dim=-1, keepdim=True)
         # The inverse of a subnormal number may be beyond the largest.
         scale = torch.exp2(-torch.log2(largest.clamp(min=_SMALLEST[largest.dtype])).round())
         scaled = (values * scale).resolve_conj().resolve_neg().contiguous()
