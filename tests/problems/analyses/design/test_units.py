@@ -149,6 +149,23 @@ def test_a_routine_that_ends_far_from_a_minimum_has_not_converged() -> None:
         assert "times the objective is left to gain" in last.reason
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-6])
+@pytest.mark.parametrize("width", [1e6, torch.inf])
+def test_a_routine_with_a_least_step_goes_on_in_small_variables(unit: float, width: float) -> None:
+    """TNC takes a step of 1e-8 for the last one, which is much of a length of 1e-6."""
+
+    def valley(x: torch.Tensor) -> Quantities:
+        a, b = x / unit
+        return Quantities(100 * (b - a**2) ** 2 + (1 - a) ** 2 + 0.5)
+
+    x = torch.tensor([-1.2, 1.0], dtype=torch.float64) * unit
+    far = torch.full_like(x, width * unit)
+    oracle, optimizer = FunctionOracle(valley), Scipy(method="TNC")
+    *_, last = optimizer.iterate(optimizer.start(oracle, x, -far, far), oracle)
+    assert last.converged
+    assert float((last.x / unit - 1).abs().max()) < 2e-2
+
+
 def test_the_default_search_takes_steps_whatever_the_unit_of_the_objective() -> None:
     """Its routine takes no step longer than 1e10 gradients."""
     free = {"variables": [Variable("k", bounds=(0.05, 5.0))], "constraints": []}
