@@ -50,6 +50,23 @@ def test_stopped_after_any_iteration(tmp_path) -> None:
         assert again.history["iteration"] == list(range(7))
 
 
+@pytest.mark.parametrize("kind", [MMA, LBFGS])
+def test_a_lower_limit_than_the_steps_taken_takes_none(kind, tmp_path) -> None:
+    make = cantilever if kind is MMA else conductivity
+    whole = make(kind(max_iterations=6))
+    with pytest.raises(InterruptedError):
+        whole.solve(folder=tmp_path / "run", progress=stopped_at(4))
+    for limit in (2, 4):
+        less = make(kind(max_iterations=limit)).solve(resume=tmp_path / "run")
+        assert less.iterations == 4
+        assert not less.converged
+        assert f"max_iterations = {limit}" in less.reason
+        assert "had taken 4 steps" in less.reason
+        assert less.history["iteration"] == list(range(5))
+    again = whole.solve(resume=tmp_path / "run")
+    assert torch.equal(again.unknowns, whole.solve().unknowns)
+
+
 SCRIPT = """
 import sys, time
 import torch

@@ -160,9 +160,12 @@ class _Run:
         self.oracle.equalities = self.oracle.equalities.new_tensor(data["equalities"])
         self.history = History(data["history"])
         self.first = float(data["first"])
-        left = self.optimizer.max_iterations - state.iteration
-        if left > 0 and not state.converged and LIMIT in state.reason:
+        most, taken = self.optimizer.max_iterations, state.iteration
+        if taken < most and not state.converged and LIMIT in state.reason:
             state = replace(state, reason="")
+        elif taken >= most and not state.done:
+            why = f"{LIMIT} = {most}, and the run that goes on had taken {taken} steps"
+            state = replace(state, reason=why)
         self._report(self.offset + state.iteration)
         return state
 
