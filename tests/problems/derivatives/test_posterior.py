@@ -40,6 +40,54 @@ def test_a_prior_of_ones_own():
     torch.testing.assert_close(posterior.prior_std["kappa"], torch.full((6,), 0.3).double())
 
 
+def hessian_by_differences(problem, x, h=1e-4):
+    """Of the objective, from its gradients."""
+    oracle = problem.oracle()
+    rows = [
+        oracle.value_and_grad(x + h * e).gradient - oracle.value_and_grad(x - h * e).gradient
+        for e in torch.eye(len(x), dtype=torch.float64)
+    ]
+    found = torch.stack(rows) / (2 * h)
+    return 0.5 * (found + found.T)
+
+
+FIT = "misfit(T) + 2*tikhonov(log(kappa))"
+
+
+def test_other_terms_have_curvature_that_is_not_left_out():
+    problem = conductivity("lbfgs", objective=FIT)
+    x = problem.oracle().start
+    plain = torch.linalg.inv(hessian_by_differences(problem, x))
+    more = conductivity("lbfgs", objective=f"{FIT} + 50*(sum(kappa) - 5)**2")
+    whole = torch.linalg.inv(hessian_by_differences(more, x))
+    assert float((whole - plain).abs().max()) > 0.1 * float(plain.abs().max())
+    with pytest.raises(
+        ArgumentError, match=r"the term .*kappa.* neither data nor a Gaussian prior"
+    ):
+        more.laplace(x)
+    with pytest.raises(ArgumentError, match="curvature would be missing"):
+        more.laplace(x, prior={"kappa": Gaussian(std=0.3)})
+    bent = problem.updated(objective=f"{FIT} + total_variation(kappa)")
+    with pytest.raises(ArgumentError, match=r"total_variation.*give prior="):
+        bent.laplace(x)
+    eye = torch.eye(len(x), dtype=torch.float64)
+    prior = {"kappa": Gaussian(std=0.3)}
+    for one, given in ((bent, prior), (problem.updated(objective=f"{FIT} + 3 - pi"), None)):
+        found, expected = one.laplace(x, prior=given), problem.laplace(x, prior=given)
+        for row in eye:
+            torch.testing.assert_close(found.covariance_times(row), expected.covariance_times(row))
+
+
+def test_it_is_of_the_last_stage():
+    last = conductivity(GaussNewton(), objective="misfit(T) + 5*tikhonov(log(kappa))")
+    problem = conductivity(
+        GaussNewton(), objective=FIT, stages=[{"objective": str(last.objective)}]
+    )
+    x = problem.solve().unknowns
+    std, expected = problem.laplace(x).std["kappa"], last.laplace(x).std["kappa"]
+    torch.testing.assert_close(std, expected, rtol=1e-12, atol=0)
+
+
 def test_what_it_needs_is_said():
     problem = conductivity(GaussNewton())
     with pytest.raises(ArgumentError, match=r"`unknowns` has shape \[3\]; expected \[6\]"):

@@ -12,12 +12,15 @@ from torch_sla.problems.analyses.design.scope import DesignScope
 from torch_sla.problems.derivatives.laplace import Posterior, about
 from torch_sla.problems.derivatives.prior import Gaussian
 from torch_sla.problems.derivatives.products import Linearised
+from torch_sla.problems.design.vocabulary import CALLABLE
+from torch_sla.problems.expression.nodes import Call, Name
 from torch_sla.problems.specs.python import PythonFunction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch_sla.problems.analyses.design.oracle import DesignOracle
+    from torch_sla.problems.design.goal import Goal
 
 __all__ = ["posterior"]
 
@@ -37,6 +40,7 @@ def posterior(
     if x.shape != (unknowns.n,):
         raise ArgumentError(f"`unknowns` has shape {list(x.shape)}; expected [{unknowns.n}]")
     goal = spec.objective.expression
+    _refuse_others(goal, prior is not None)
     leaves = {n: x[where].detach().clone().requires_grad_() for n, where in unknowns.ranges.items()}
     with torch.enable_grad():
         joined = torch.cat(list(leaves.values()))
@@ -56,6 +60,23 @@ def posterior(
     priors = dict(prior) if prior is not None else _precision(leaves, regular)
     point = Linearised(leaves, results, tuple(seen))
     return about(point, {MISFIT: torch.ones_like(misfit.detach())}, priors, rank)
+
+
+def _refuse_others(goal: Goal, replaced: bool) -> None:
+    """Refuse terms that are neither data nor prior; a prior that is given replaces regularisers of any kind."""
+    for node, weight in goal.others:
+        constant = not any(isinstance(n, Name) and n.name in goal.names for n in node.walk())
+        regular = isinstance(node, Call) and CALLABLE[node.function].kind == "regulariser"
+        if weight == 0 or constant or (replaced and regular):
+            continue
+        remedy = "write it as a misfit to data"
+        if regular:
+            remedy = "give prior={name: Gaussian(...)} for each variable"
+        sign = " (of negative weight)" if weight < 0 else ""
+        raise ArgumentError(
+            f"the objective has the term {node}{sign}, which is neither data nor a Gaussian prior, so that its "
+            f"curvature would be missing; {remedy}, or leave it out with problem.updated(objective=...).laplace(...)"
+        )
 
 
 def _precision(leaves: dict[str, Tensor], regular: Tensor | None) -> dict[str, Gaussian]:

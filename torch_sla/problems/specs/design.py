@@ -354,8 +354,8 @@ class DesignProblem(Problem):
     ) -> Posterior:
         """Return how sure one may be of a result: a Gaussian about the unknowns that were found.
 
-        The misfits of the objective are the data with their noise; what is tikhonov and smoothness in it is the
-        prior. Variables that transforms lead to are results too: ``posterior.output_std("kappa")``.
+        The misfits of the objective, of the last stage, are the data with their noise; what is tikhonov and smoothness
+        in it is the prior. Variables that transforms lead to are results too: ``posterior.output_std("kappa")``.
 
         Parameters
         ----------
@@ -371,11 +371,11 @@ class DesignProblem(Problem):
         Raises
         ------
         ArgumentError
-            If the objective has no misfit, or its regularisers are no prior.
+            If the objective has no misfit, terms that are neither misfit nor prior, or its regularisers are no prior.
         """
         from torch_sla.problems.derivatives.posterior import posterior
 
-        return posterior(self.oracle(values, **named), unknowns, prior, rank)
+        return posterior(self.staged[-1].oracle(values, **named), unknowns, prior, rank)
 
     def module(self, *_: Any, **__: Any) -> Any:
         """Refuse: what is trained is the problem inside."""
