@@ -20,16 +20,15 @@ from torch_sla.errors import ArgumentError, ExpressionError, SpecError
 from torch_sla.problems.design.optimizers import OPTIMIZERS
 from torch_sla.problems.expression import nearest
 from torch_sla.problems.registry import PHYSICS
-from torch_sla.problems.specs.faults import fault
 from torch_sla.problems.specs.field_problem import FieldProblem
-from torch_sla.problems.specs.given import joined
+from torch_sla.problems.specs.given import joined, starts_of
 from torch_sla.problems.specs.goals import Goals, Limits
 from torch_sla.problems.specs.of import any_of, innermost
 from torch_sla.problems.specs.options import options_of
 from torch_sla.problems.specs.paths import changed
 from torch_sla.problems.specs.problem import Problem
 from torch_sla.problems.specs.python import PythonFunction
-from torch_sla.problems.specs.variable import POINTS, Effort, Measured, Variable
+from torch_sla.problems.specs.variable import POINTS, Data, Effort, Variable
 from torch_sla.problems.specs.written import FrozenMap, Listed, Text, thaw
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.derivatives.laplace import Posterior
     from torch_sla.problems.derivatives.prior import Gaussian
     from torch_sla.problems.progress import ProgressCallback
+    from torch_sla.problems.specs.given import Starts
     from torch_sla.problems.specs.value import Parameter
 
 __all__ = ["DesignProblem"]
@@ -59,7 +59,6 @@ def _problem_or_cases(value: Any) -> str:
 if TYPE_CHECKING:
     Inner: TypeAlias = Problem | Mapping[str, Problem]
     AnyOptimizer: TypeAlias = Any
-    Data: TypeAlias = Any
     Stage: TypeAlias = Any
 else:
     AnyProblem = any_of(tuple(kind for kind, entry in PHYSICS.items() if entry.kind != "search"))
@@ -76,24 +75,6 @@ else:
     ]
     AnyOptimizer = options_of(OPTIMIZERS, "optimizer", default=OPTIMIZERS[0])
     Stage = Annotated[dict[Text, Any], BeforeValidator(thaw), MinLen(1), AfterValidator(FrozenMap)]
-
-
-def _as_measured(value: Any) -> Any:
-    """Say how numbers become data."""
-    if isinstance(value, list | tuple) or hasattr(value, "shape"):
-        raise fault(
-            "numbers alone are no data: Measured(values, noise=...), in a file {values: [...], noise: ...}; leave what "
-            "was not measured out of values and result alike"
-        )
-    return value
-
-
-if not TYPE_CHECKING:
-    Data = Annotated[
-        dict[Text, Annotated[Measured, BeforeValidator(_as_measured)]],
-        BeforeValidator(thaw),
-        AfterValidator(FrozenMap),
-    ]
 
 
 class DesignProblem(Problem):
@@ -273,6 +254,7 @@ class DesignProblem(Problem):
         values: Mapping[str, Any] | None = None,
         /,
         *,
+        start: Starts = None,
         folder: str | Path | None = None,
         resume: str | Path | None = None,
         progress: ProgressCallback | None = None,
@@ -285,6 +267,10 @@ class DesignProblem(Problem):
         ----------
         values, **named
             Parameters that do not vary, by name.
+        start
+            Where iterative solves of the problem begin, as the ``start`` of its own ``solve``; of several problems a
+            mapping by name. With ``Effort(warm_start=True)`` the first solve begins there, else all do. Where there are
+            several solutions, it chooses which of them is followed.
         folder
             Where the run is kept: a checkpoint after every iteration, the history, pictures.
         resume
@@ -304,16 +290,23 @@ class DesignProblem(Problem):
         with self._lowered() as design:
             return design.solve(
                 joined(values, named),
+                starts_of(self, start),
                 folder=folder,
                 resume=resume,
                 progress=progress,
                 pictures=pictures,
             )
 
-    def oracle(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> DesignOracle:
-        """Return the function that is minimised: ``value_and_grad(x)``, products, ``start lower upper``."""
+    def oracle(
+        self, values: Mapping[str, Any] | None = None, /, *, start: Starts = None, **named: Any
+    ) -> DesignOracle:
+        """Return the function that is minimised: ``value_and_grad(x)``, products, ``start lower upper``.
+
+        Solves of the problem begin at the state ``start``, as in `solve`; ``oracle.start`` are the first unknowns. With
+        ``Effort(warm_start=True)`` they begin at the latest solution from ``oracle.accept(x)`` on.
+        """
         with self._lowered() as design:
-            return design.oracle(joined(values, named))
+            return design.oracle(joined(values, named), starts_of(self, start))
 
     @contextlib.contextmanager
     def _lowered(self) -> Iterator[Design]:
@@ -325,13 +318,17 @@ class DesignProblem(Problem):
         values: Mapping[str, Any] | None = None,
         /,
         *,
+        start: Starts = None,
         seed: int = 20261,
         **named: Any,
     ) -> GradientCheck:
-        """Measure the Taylor remainder order of each goal by each variable at the start; ``print`` it."""
+        """Measure the Taylor remainder order of each goal by each variable at the start; ``print`` it.
+
+        Solves of the problem begin at the state ``start``, as in `solve`.
+        """
         from torch_sla.problems.derivatives.design import check_design
 
-        return check_design(self.oracle(values, **named), seed=seed)
+        return check_design(self.oracle(values, start=start, **named), seed=seed)
 
     def value_and_grad(self, *_: Any, **__: Any) -> Any:
         """Refuse: a design problem has an oracle."""
@@ -348,6 +345,7 @@ class DesignProblem(Problem):
         values: Mapping[str, Any] | None = None,
         /,
         *,
+        start: Starts = None,
         prior: Mapping[str, Gaussian] | None = None,
         rank: int | None = None,
         **named: Any,
@@ -363,6 +361,8 @@ class DesignProblem(Problem):
             ``found.unknowns`` ``[n]``.
         values, **named
             Parameters that do not vary, by name.
+        start
+            Where solves begin, as in `solve`, such as ``found.solution.u``.
         prior
             Instead of the regularisers: a `Gaussian` for the unknowns of each variable.
         rank
@@ -375,7 +375,8 @@ class DesignProblem(Problem):
         """
         from torch_sla.problems.derivatives.posterior import posterior
 
-        return posterior(self.staged[-1].oracle(values, **named), unknowns, prior, rank)
+        oracle = self.staged[-1].oracle(values, start=start, **named)
+        return posterior(oracle, unknowns, prior, rank)
 
     def module(self, *_: Any, **__: Any) -> Any:
         """Refuse: what is trained is the problem inside."""

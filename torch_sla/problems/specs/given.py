@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torch_sla.errors import ArgumentError, DTypeError, GradientError
+from torch_sla.problems.expression import nearest
 from torch_sla.problems.specs.arrays import native
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from torch import Tensor
 
-__all__ = ["joined", "moving", "state"]
+    from torch_sla.problems.specs.design import DesignProblem
+
+    Starts: TypeAlias = Tensor | Mapping[str, Tensor] | None
+
+__all__ = ["joined", "moving", "starts_of", "state"]
 
 
 def joined(values: Mapping[str, Any] | None, named: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,6 +68,31 @@ def state(name: str, value: Any) -> Tensor | None:
         raise DTypeError(f"{name} is a {type(value).__name__}; a tensor or an array is needed")
     found: Tensor | None = moving(value)
     return found
+
+
+def starts_of(problem: DesignProblem, start: Starts) -> dict[str, Tensor]:
+    """Return where solves of the problems of a search begin, by name; one alone is called ``""``.
+
+    Raises
+    ------
+    ArgumentError
+        If a name is unknown, or one state is given for several problems.
+    """
+    if start is None:
+        return {}
+    several, parts = problem.inner is None, problem.parts
+    if several != isinstance(start, Mapping):
+        names = " ".join(parts)
+        what = f"a mapping by the names of the problems ({names})" if several else "a tensor"
+        raise ArgumentError(f"start is a {type(start).__name__}; expected {what}")
+    given = start if isinstance(start, Mapping) else {"": start}
+    for case in given:
+        if case not in parts:
+            raise ArgumentError(
+                f"start: no problem is called {case!r}{nearest(case, parts)}; problems: {' '.join(parts)}"
+            )
+    found = {c: state(f"start of {c!r}" if c else "start", u) for c, u in given.items()}
+    return {case: u.detach() for case, u in found.items() if u is not None}
 
 
 def _numbers(name: str, value: Any) -> Any:

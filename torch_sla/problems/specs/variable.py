@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from torch_sla.errors import SpecError
 from torch_sla.problems.design.transforms import TRANSFORMS
 from torch_sla.problems.specs.arrays import Array
 from torch_sla.problems.specs.base import Spec
+from torch_sla.problems.specs.faults import fault
 from torch_sla.problems.specs.options import options_of
 from torch_sla.problems.specs.value import Default, check_of_places
-from torch_sla.problems.specs.written import Formula, Listed, Text, listed
+from torch_sla.problems.specs.written import Formula, FrozenMap, Listed, Text, listed, thaw
 
-__all__ = ["POINTS", "Effort", "Measured", "Variable"]
+__all__ = ["POINTS", "Data", "Effort", "Measured", "Variable"]
 
 POINTS = "points"
 """What the points of the mesh are called where they vary."""
@@ -108,6 +109,26 @@ class Measured(Spec):
         return self
 
 
+def _as_measured(value: Any) -> Any:
+    """Say how numbers become data."""
+    if isinstance(value, list | tuple) or hasattr(value, "shape"):
+        raise fault(
+            "numbers alone are no data: Measured(values, noise=...), in a file {values: [...], noise: ...}; leave what "
+            "was not measured out of values and result alike"
+        )
+    return value
+
+
+if TYPE_CHECKING:
+    Data: TypeAlias = Any
+else:
+    Data = Annotated[
+        dict[Text, Annotated[Measured, BeforeValidator(_as_measured)]],
+        BeforeValidator(thaw),
+        AfterValidator(FrozenMap),
+    ]
+
+
 class Effort(Spec):
     """How hard each forward solve works; what depends on the history of the search is asked for here.
 
@@ -129,7 +150,8 @@ class Effort(Spec):
     )
     warm_start: bool = Field(
         default=False,
-        description="Whether iterative solves start from the last solution, which follows a branch of solutions.",
+        description="Whether iterative solves start from the solution of the last iterate, which follows a branch of "
+        "solutions.",
     )
     multigrid: Literal["new", "hierarchy", "aggregates"] = Field(
         default="new",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch_sla.errors import SpecError
+from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.precond.multigrid.lagged import LaggedMultigrid
 from torch_sla.problems.analyses.analysis import inside
 from torch_sla.problems.lowering.parameters import among_others
@@ -33,10 +33,16 @@ class Forward:
         The lowered problems by name.
     given
         Parameters that do not vary.
+    start
+        Where the solves of a problem begin, by its name; those of others begin where they do by themselves.
     """
 
     def __init__(
-        self, spec: DesignProblem, models: Mapping[str, Any], given: Mapping[str, Any]
+        self,
+        spec: DesignProblem,
+        models: Mapping[str, Any],
+        given: Mapping[str, Any],
+        start: Mapping[str, Tensor],
     ) -> None:
         self.spec, self.effort = spec, spec.effort
         self.given = dict(given)
@@ -49,7 +55,8 @@ class Forward:
             for case in spec.parts
             if self.effort.multigrid != "new"
         }
-        self._start: dict[str, Tensor] = {}
+        self._start = dict(start)
+        self._latest: dict[str, Tensor] = {}
 
     @property
     def depends(self) -> bool:
@@ -67,20 +74,28 @@ class Forward:
             with inside(f"of.{case}" if case else "of"), among_others():
                 model = self._model(case, problem)
                 found[case] = model.solve(own, start=self._start.get(case), **extra)
+            if case in self._start and found[case].batch:
+                raise ArgumentError(
+                    f"start: a search follows one solution, and these are {list(found[case].batch)}; give one start"
+                )
         if self.effort.warm_start:
-            self._start = {case: _flat(s).detach().clone() for case, s in found.items()}
+            self._latest = {case: _flat(s).detach().clone() for case, s in found.items()}
         return found
+
+    def accept(self) -> None:
+        """Let later solves start from the latest solution: it is no trial any more."""
+        if self._latest:
+            self._start, self._latest = self._latest, {}
 
     def exact(self, values: Mapping[str, Tensor], models: Mapping[str, Any]) -> dict[str, Any]:
         """Solve to the tolerances of the problems, on the branch of solutions that the search was on."""
-        plain = Forward(self.spec.updated(effort=Effort()), models, self.given)
-        plain._start = self._start
+        plain = Forward(self.spec.updated(effort=Effort()), models, self.given, self._start)
         return plain(values)
 
     def begin_as(self, last: Forward, alike: Collection[str]) -> None:
         """Begin where the solves of an earlier stage have ended, of the problems that are `alike` in structure."""
         if self.effort.warm_start:
-            self._start = {case: u for case, u in last._start.items() if case in alike}
+            self._start |= {case: u for case, u in last._start.items() if case in alike}
 
     def follow(self, share: float) -> None:
         """Set the tolerance for the next iteration.
@@ -121,7 +136,8 @@ class Forward:
 
     def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return what later solves depend on, as tensors and as JSON has it."""
-        tensors = {f"start.{case}": u for case, u in self._start.items()}
+        kept_starts = self._start if self.effort.warm_start else {}
+        tensors = {f"start.{case}": u for case, u in kept_starts.items()}
         data: dict[str, Any] = {"rtol": self.rtol, "multigrid": {}}
         for case, memory in self._memories.items():
             kept = memory.state_dict()
@@ -133,7 +149,7 @@ class Forward:
     def unpack(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
         """Go on from what `pack` returned."""
         self.rtol = data["rtol"]
-        self._start = {
+        self._start |= {
             n.removeprefix("start."): t for n, t in tensors.items() if n.startswith("start.")
         }
         for case, kept in data["multigrid"].items():

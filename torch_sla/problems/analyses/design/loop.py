@@ -33,6 +33,7 @@ LIMIT = "max_iterations"
 def search(
     design: Design,
     given: Mapping[str, Any],
+    start: Mapping[str, Tensor],
     *,
     folder: str | Path | None = None,
     resume: str | Path | None = None,
@@ -40,8 +41,8 @@ def search(
     pictures: int = 0,
 ) -> DesignSolution:
     """Run or go on with a search; see `DesignProblem.solve`."""
-    with design.opened(folder, resume, _identity(design, given)) as (states, found):
-        run = _Run(design, given, states, progress, pictures)
+    with design.opened(folder, resume, _identity(design, given, start)) as (states, found):
+        run = _Run(design, given, start, states, progress, pictures)
         state = run.begin() if found is None else run.go_on(found)
         while True:
             state = _stage(run, state)
@@ -62,7 +63,9 @@ def _stage(run: _Run, state: State) -> State:
     return state
 
 
-def _identity(design: Design, given: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(
+    design: Design, given: Mapping[str, Any], start: Mapping[str, Tensor]
+) -> dict[str, Any]:
     """Return what a run must share to go on to the same bits; a higher limit of steps may go on further."""
     spec = design.spec
     if not spec.stages:
@@ -70,7 +73,7 @@ def _identity(design: Design, given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **run_identity(design, given),
         "spec_hash": spec_hash(spec),
-        "values": fingerprint(given),
+        "values": fingerprint({**given, **{f"start {case}": u for case, u in start.items()}}),
     }
 
 
@@ -81,11 +84,12 @@ class _Run:
         self,
         design: Design,
         given: Mapping[str, Any],
+        start: Mapping[str, Tensor],
         states: Checkpoints | None,
         progress: ProgressCallback | None,
         pictures: int,
     ) -> None:
-        self.whole, self.given, self.states = design, given, states
+        self.whole, self.given, self.start, self.states = design, given, start, states
         self.progress, self.pictures = progress, pictures
         self.history = History()
         self.first = 1.0
@@ -102,7 +106,7 @@ class _Run:
         spec = self.whole.spec.staged[stage]
         self.design = self.whole if stage == 0 else self.whole.like(spec)
         self.optimizer = spec.optimizer
-        self.oracle = self.design.oracle(self.given)
+        self.oracle = self.design.oracle(self.given, self.start)
 
     def begin(self) -> State:
         """Evaluate the start."""
@@ -190,6 +194,7 @@ class _Run:
         if self.history and self.history[-1]["iteration"] == iteration:
             self.history.rows.pop()  # the last one ended the search in words only
         self.history.append(row)
+        oracle.accept(state.x)
         forward.follow(min(1.0, float(state.figures.get("optimality", self.first)) / self.first))
         if forward.depends:
             oracle.refresh()

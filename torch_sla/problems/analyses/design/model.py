@@ -104,8 +104,8 @@ class Design(Analysis):
         self.unknowns.bounds()
         return getattr(frame_of(self.model), "mesh", None)
 
-    def oracle(self, given: Mapping[str, Any]) -> DesignOracle:
-        """Return the function that is minimised."""
+    def oracle(self, given: Mapping[str, Any], start: Mapping[str, Tensor]) -> DesignOracle:
+        """Return the function that is minimised; solves of problems by name begin at states that are given."""
         check_names(given, self.declared)
         for name, value in given.items():
             if name in self.varied:
@@ -114,11 +114,12 @@ class Design(Analysis):
                 raise ArgumentError(
                     f"{name!r} requires grad, and a search is not differentiated; detach it, or make it a variable"
                 )
-        return DesignOracle(self, given)
+        return DesignOracle(self, given, start)
 
     def solve(
         self,
         given: Mapping[str, Any],
+        start: Mapping[str, Tensor] | None = None,
         *,
         folder: str | Path | None = None,
         resume: str | Path | None = None,
@@ -137,7 +138,13 @@ class Design(Analysis):
                 raise ArgumentError(f"pictures={pictures}: {why}")
         with torch.inference_mode(mode=False):
             return search(
-                self, given, folder=folder, resume=resume, progress=progress, pictures=pictures
+                self,
+                given,
+                start or {},
+                folder=folder,
+                resume=resume,
+                progress=progress,
+                pictures=pictures,
             )
 
     def describe(self, values: Mapping[str, Any]) -> list[str]:

@@ -40,6 +40,8 @@ class DesignOracle(FunctionOracle):
         The lowered declaration.
     given
         Parameters that do not vary.
+    state
+        Where the solves of a problem begin, by its name.
 
     Attributes
     ----------
@@ -49,7 +51,9 @@ class DesignOracle(FunctionOracle):
         The forward solves, and what they remember.
     """
 
-    def __init__(self, design: Design, given: Mapping[str, Any]) -> None:
+    def __init__(
+        self, design: Design, given: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> None:
         spec = design.spec
         optimizer = spec.optimizer
         self.design, self.unknowns = design, design.unknowns
@@ -64,7 +68,8 @@ class DesignOracle(FunctionOracle):
         frames = [frame for model in design.models.values() if (frame := frame_of(model))]
         if any(frame.dtype == torch.float32 for frame in frames):
             self.rounding = SINGLE
-        self.forward = Forward(spec, design.models, given)
+        self.forward = Forward(spec, design.models, given, state)
+        self._tried: Tensor | None = None
         self.start = self.unknowns.start()
         self.lower, self.upper = self.unknowns.bounds()
         # A solve that is remembered is one on the way, and no trial far from it.
@@ -112,9 +117,15 @@ class DesignOracle(FunctionOracle):
         # What was right for one design is wrong for another because of its values alone.
         self.rejects = (SolveError, ArgumentError, GradientError)
 
+    def accept(self, x: Tensor) -> None:
+        """Take note of an iterate ``[n]``: what is remembered of its solves serves later ones."""
+        if self._tried is not None and torch.equal(self._tried, x):
+            self.forward.accept()
+
     def evaluate(self, x: Tensor) -> Quantities:
         """Return the goals at unknowns ``[n]``, with their graph."""
         values = self.unknowns.values(x)
+        self._tried = x.detach()
         return self._goals(values, self.unknowns.plain(x, values))
 
     def _goals(self, values: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> Quantities:
