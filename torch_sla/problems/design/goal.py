@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.design.transforms.place import Place
 
-__all__ = ["Goal", "Scope", "Written", "parsed"]
+__all__ = ["Goal", "Scope", "Written", "parsed", "terms"]
 
 
 class Scope(Protocol):
@@ -284,13 +284,13 @@ class Goal(Written):
     def squares(self) -> list[tuple[Call, float]]:
         """Terms of the sum that are half squares, with their weights."""
         return [
-            (n, w) for n, w in _terms(self.root, 1.0) if isinstance(n, Call) and _is_square(n, w)
+            (n, w) for n, w in terms(self.root, 1.0) if isinstance(n, Call) and _is_square(n, w)
         ]
 
     @cached_property
     def others(self) -> list[tuple[Node, float]]:
         """The other terms, with their weights."""
-        return [(n, w) for n, w in _terms(self.root, 1.0) if not _is_square(n, w)]
+        return [(n, w) for n, w in terms(self.root, 1.0) if not _is_square(n, w)]
 
     def parts(self, scope: Scope) -> tuple[Tensor | None, Tensor | None]:
         """Return r ``[k]`` and the rest, with the objective ½‖r‖² + rest; None where there is none."""
@@ -311,19 +311,19 @@ class Goal(Written):
         return torch.cat(squares) if squares else None
 
 
-def _terms(node: Node, weight: float) -> list[tuple[Node, float]]:
+def terms(node: Node, weight: float) -> list[tuple[Node, float]]:
     """Split a sum into terms with constant weights."""
     match node:
         case Binary(_, "+", left, right):
-            return [*_terms(left, weight), *_terms(right, weight)]
+            return [*terms(left, weight), *terms(right, weight)]
         case Binary(_, "-", left, right):
-            return [*_terms(left, weight), *_terms(right, -weight)]
+            return [*terms(left, weight), *terms(right, -weight)]
         case Binary(_, "*", Number(_, float(value)), right):
-            return _terms(right, weight * value)
+            return terms(right, weight * value)
         case Binary(_, "*", left, Number(_, float(value))):
-            return _terms(left, weight * value)
+            return terms(left, weight * value)
         case Binary(_, "/", left, Number(_, float(value))) if value != 0:
-            return _terms(left, weight / value)
+            return terms(left, weight / value)
         case _:
             return [(node, weight)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from torch_sla.problems.design.goal import Written
+from torch_sla.problems.design.goal import Written, terms
 from torch_sla.problems.expression.constants import constant_of
 from torch_sla.problems.expression.nodes import Compare, Node
 from torch_sla.problems.expression.parser import error_at
@@ -34,13 +34,18 @@ class Limit(Written):
         right: Node
 
         @property
-        def scale(self) -> float:
-            """What a violation is measured in: the bound, where it is a number that is not 0."""
+        def scale(self) -> float | None:
+            """What a violation is measured in: the bound, or all numbers of the sum; None where that is nothing."""
             for side in (self.right, self.left):
                 value = constant_of(side)
                 if value:
                     return abs(value)
-            return 1.0
+            parts = terms(self.left, 1.0) + terms(self.right, -1.0)
+            values = [weight * (constant_of(node) or 0.0) for node, weight in parts]
+            if any(isinstance(value, complex) for value in values):
+                return None
+            total, size = abs(sum(values)), sum(map(abs, values))
+            return total if total > 1e-9 * size else None
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -63,12 +68,17 @@ class Limit(Written):
         """Which links are equalities."""
         return [link.symbol == "==" for link in self.links]
 
+    @property
+    def relative(self) -> list[bool]:
+        """Which links are measured in numbers that stand in them."""
+        return [link.scale is not None for link in self.links]
+
     def evaluate(self, scope: Scope) -> list[Tensor]:
-        """Return one number per link, at most 0 (or 0, for equalities) where it holds, relative to its bound."""
+        """Return one number per link, at most 0 (or 0, for equalities) where it holds; relative where `relative`."""
         found = []
         for left, symbol, right in self.links:
             a = self.number(left, scope, "each side of a constraint")
             b = self.number(right, scope, "each side of a constraint")
-            scale = Limit.Link(left, symbol, right).scale
+            scale = Limit.Link(left, symbol, right).scale or 1.0
             found.append(((b - a) if symbol == ">=" else (a - b)) / scale)
         return found

@@ -75,6 +75,33 @@ def test_bounds_that_are_computed_measure_their_violation(bound: str) -> None:
     assert float(found.solution["c"]) == pytest.approx(2e-9, rel=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["text", "sum", "function"])
+@pytest.mark.parametrize(
+    "optimizer", [{"type": "mma"}, {"type": "scipy", "method": "SLSQP"}], ids=str
+)
+def test_constraints_without_a_bound_have_no_units(kind: str, optimizer: dict) -> None:
+    """Compared with each other or with 0, or functions: they hold by the same share in any unit."""
+
+    def search(unit: float):
+        text = {
+            "text": f"{unit}*k[0] <= {unit}*k[3]/2",
+            "sum": f"{unit}*mean(k) - {unit} <= 0",
+        }
+        function = lambda s, v: unit * (v["k"][0] - v["k"][3] / 2)  # noqa: E731
+        return rod(constraints=[text.get(kind, function)], optimizer=optimizer).solve()
+
+    found = {unit: search(unit) for unit in (1e-9, 1.0, 1e9)}
+    for unit, one in found.items():
+        assert one.converged, (unit, one.reason)
+        k = one.design["k"]
+        held = float(k[0] - k[3] / 2) if kind != "sum" else float(k.mean()) - 1
+        assert abs(held) < 1e-4
+        assert one.objective == pytest.approx(found[1.0].objective, rel=1e-6)
+        # The values that are told are those of the function; numbers of a text measure it.
+        size = 1.0 if kind == "sum" else unit
+        assert float(one.constraints[0]) == pytest.approx(size * held, rel=1e-9, abs=1e-14 * size)
+
+
 def test_single_precision_is_not_taken_for_curvature() -> None:
     found = rod(dtype="float32", optimizer={"type": "mma", "globally_convergent": True}).solve()
     assert found.iterations < 60

@@ -6,6 +6,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from torch_sla.errors import SpecError
 from torch_sla.problems.analyses.design.history import History
 from torch_sla.problems.analyses.design.solution import DesignSolution
@@ -132,7 +134,7 @@ class _Run:
     def _first(self, x: Tensor) -> State:
         oracle = self.oracle
         x = x.clamp(oracle.lower, oracle.upper)
-        oracle.begin(x)
+        oracle.measure(x, oracle.begin(x))
         state: State = self.optimizer.start(oracle, x, oracle.lower, oracle.upper)
         self.first = float(state.figures.get("optimality", 1.0)) or 1.0
         self.after(state)
@@ -162,6 +164,8 @@ class _Run:
         self.oracle.settle()
         self.oracle.evaluations = self._solves = int(data["evaluations"])
         self.oracle.equalities = self.oracle.equalities.new_tensor(data["equalities"])
+        if data["sizes"] is not None:
+            self.oracle.sizes = torch.tensor(data["sizes"], dtype=torch.float64)
         self.history = History(data["history"])
         self.first = float(data["first"])
         most, taken = self.optimizer.max_iterations, state.iteration
@@ -177,12 +181,13 @@ class _Run:
         """Record, keep and tell an iteration."""
         oracle, forward = self.oracle, self.oracle.forward
         now, iteration = time.monotonic(), self.offset + state.iteration
+        declared = oracle.declared(state.evaluation)
         row: dict[str, Any] = {
             "iteration": iteration,
             "objective": state.value,
             "gradient": float(state.gradient.norm()),
             **{n: float(v) for n, v in state.figures.items()},
-            **{f"constraint_{i}": float(c) for i, c in enumerate(state.constraints.tolist())},
+            **{f"constraint_{i}": float(c) for i, c in enumerate(declared.constraints.tolist())},
             "solves": oracle.evaluations - self._solves,
             "seconds": now - self._clock,
         }
@@ -215,6 +220,7 @@ class _Run:
                 "forward": remembered,
                 "evaluations": self.oracle.evaluations,
                 "equalities": self.oracle.equalities.tolist(),
+                "sizes": None if self.oracle.sizes is None else self.oracle.sizes.tolist(),
                 "history": self.history.rows,
                 "first": self.first,
                 "stage": self.stage,
@@ -251,6 +257,7 @@ class _Run:
         if violated > self.optimizer.constraint_tolerance:
             reason = f"{state.reason}; constraints are violated by up to {violated:.3g}"
             state = replace(state, reason=reason)
+        state = replace(state, evaluation=self.oracle.declared(state.evaluation))
         values = self._values(state)
         solutions = self.oracle.forward.exact(values, self.design.models)
         return DesignSolution(self.whole, state, values, solutions, self.history, self.offset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -49,6 +50,8 @@ class DesignOracle(FunctionOracle):
         Where the search starts and its bounds ``[n]``.
     forward
         The forward solves, and what they remember.
+    sizes
+        What the constraints ``[m]`` are divided by, as `measure` found it; None divides by nothing.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class DesignOracle(FunctionOracle):
         if any(frame.dtype == torch.float32 for frame in frames):
             self.rounding = SINGLE
         self.forward = Forward(spec, design.models, given, state)
+        self.sizes: Tensor | None = None
         self._tried: Tensor | None = None
         self.start = self.unknowns.start()
         self.lower, self.upper = self.unknowns.bounds()
@@ -91,6 +95,32 @@ class DesignOracle(FunctionOracle):
         self._require_reach(x, found)
         self.settle()
         return found
+
+    def measure(self, x: Tensor, at: Evaluation) -> None:
+        """Divide constraints from here on by their sizes at a first point, so that units do not matter.
+
+        A size is that of the value, or of the change over the ranges of all variables, if that is larger. What numbers
+        in its text measure stays as it is.
+        """
+        lengths = self.upper - self.lower
+        for where in self.unknowns.ranges.values():
+            typical = float(x[where].abs().max()) or 1.0
+            lengths[where] = torch.where(lengths[where].isfinite(), lengths[where], typical)
+        sizes = torch.maximum(at.constraints.abs(), at.jacobian.abs() @ lengths)
+        texts = [c for c in self.design.spec.constraints if not isinstance(c, PythonFunction)]
+        relative = torch.zeros(sizes.numel(), dtype=torch.bool)
+        for i, told in enumerate(told for text in texts for told in text.expression.relative):
+            relative[i] = told
+        self.sizes = torch.where(relative | (sizes == 0), 1.0, sizes)
+
+    def value_and_grad(self, x: Tensor) -> Evaluation:
+        """Evaluate at ``x``, constraints in their sizes; a value that is not finite is rejected."""
+        at = super().value_and_grad(x)
+        return at if self.sizes is None else _times(at, 1.0 / self.sizes)
+
+    def declared(self, at: Evaluation) -> Evaluation:
+        """Return what was evaluated with constraints as they were declared."""
+        return at if self.sizes is None else _times(at, self.sizes)
 
     def _require_reach(self, x: Tensor, found: Evaluation) -> None:
         """Refuse a variable that no goal depends on, by structure: its gradient would be zero in silence."""
@@ -165,6 +195,11 @@ class DesignOracle(FunctionOracle):
         if free and more > 0:
             self.equalities = torch.nn.functional.pad(self.equalities, (0, more))
         return tuple(part.to(device="cpu", dtype=torch.float64) for part in parts)
+
+
+def _times(at: Evaluation, factors: Tensor) -> Evaluation:
+    constraints, jacobian = factors * at.constraints, factors[:, None] * at.jacobian
+    return replace(at, constraints=constraints, jacobian=jacobian)
 
 
 def _called(function: PythonFunction, scope: DesignScope, path: str) -> Tensor:

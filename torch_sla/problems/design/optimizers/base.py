@@ -166,7 +166,8 @@ class Optimizer(ABC):
         Stop when a step changes no entry of x by more than this share of its range (see `gradient_tolerance`);
         0 never.
     constraint_tolerance
-        Largest violation of a constraint at which a point counts as feasible.
+        Largest violation of a constraint at which a point counts as feasible. In a `DesignProblem` it is a share of the
+        bound, or of the size of the constraint.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
