@@ -234,3 +234,35 @@ def test_a_full_disk_is_told_with_the_file_and_how_to_go_on(cases, tmp_path, mon
     monkeypatch.undo()
     assert runner.invoke(app, [*command, "--resume"]).exit_code == 0
     assert not kept.exists()
+
+
+def test_who_stops_reading_is_told_nothing() -> None:
+    """As ``torch-sla schema | head -1``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = (sys.executable, "-m", "torch_sla.cli", "schema")
+    done = subprocess.run(
+        command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=120
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_results_that_cannot_be_written_to_the_screen_are_no_traceback(
+    cases: Path, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk, ``torch-sla solve FILE --json > out.json``; what is solved is in its files."""
+    from torch_sla.cli import console
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("typer.echo", full)
+    monkeypatch.setattr(console.out, "print", full)
+    options = ("--no-report", "--no-picture", "-o", str(tmp_path / "out"))
+    for arguments in (("solve", str(cases), "--json", *options), ("backends",)):
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 2
+        assert done.stderr.count("No space left on device") == 1
+        assert done.stdout == ""
+    assert (tmp_path / "out" / "fins.csv").is_file()

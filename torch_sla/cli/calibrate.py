@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from torch_sla.cli.console import err, exit_codes, out
+from torch_sla.cli.console import err, out
 from torch_sla.cli.inputs import check_file
 
 __all__ = ["calibrate"]
@@ -31,16 +31,15 @@ def calibrate(
     from torch_sla.linalg.plan.calibrate import calibrate as measure
     from torch_sla.linalg.plan.machine import SHIPPED, VARIABLE, save_machine
 
-    with exit_codes():
-        check_file(output)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            found = measure(rounds=rounds, progress=lambda part: err.print(f"measuring {part}"))
-        finally:
-            torch.set_num_threads(threads)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        save_machine(output, found)
+    check_file(output)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        found = measure(rounds=rounds, progress=lambda part: err.print(f"measuring {part}"))
+    finally:
+        torch.set_num_threads(threads)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    save_machine(output, found)
     table = Table("figure", "here", "shipped", box=None, pad_edge=False, header_style="bold")
     shipped = SHIPPED["cpu"].to_dict()
     for name, value in found["cpu"].to_dict().items():

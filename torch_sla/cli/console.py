@@ -60,6 +60,8 @@ def exit_codes() -> Iterator[None]:
     """Turn errors into one message on stderr and the right exit code."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # who reads wants no more, and hears no more: typer ends with code 1
     except (SolveError, RankError) as error:
         _say("failed", error)
         raise typer.Exit(FAILED) from None

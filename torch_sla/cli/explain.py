@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch_sla.cli.console import exit_codes, out
+from torch_sla.cli.console import out
 from torch_sla.cli.inputs import read_parameters, read_problem
 from torch_sla.cli.options import Device, File, Parameters, Settings, Trust  # noqa: TC001
 
@@ -17,6 +17,5 @@ def explain(
     trust: Trust = False,
 ) -> None:
     """Show size, structure and the chosen solver with the reasons, without solving."""
-    with exit_codes():
-        problem = read_problem(file, settings, device, trust=trust)
-        out.print(problem.explain(read_parameters(parameters)), markup=False)
+    problem = read_problem(file, settings, device, trust=trust)
+    out.print(problem.explain(read_parameters(parameters)), markup=False)

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from torch_sla.cli.console import exit_codes, out
+from torch_sla.cli.console import out
 from torch_sla.cli.inputs import check_folder, read_problem
 from torch_sla.cli.options import Json, Settings, Trust  # noqa: TC001
 from torch_sla.errors import ArgumentError, SpecError
@@ -41,14 +41,13 @@ def mesh(
     With -o it is written as .vtu with the quality of cells and their tags, and as .npz, of which the processes of a
     problem in parts each read their share.
     """
-    with exit_codes():
-        from torch_sla.assembly.summary import mesh_summary
+    from torch_sla.assembly.summary import mesh_summary
 
-        if output is not None:
-            check_folder(output, file.stem)
-        found = _mesh_of(file, settings, trust=trust)
-        known = mesh_summary(found)
-        written = [] if output is None else _written(found, output, file.stem)
+    if output is not None:
+        check_folder(output, file.stem)
+    found = _mesh_of(file, settings, trust=trust)
+    known = mesh_summary(found)
+    written = [] if output is None else _written(found, output, file.stem)
     if as_json:
         typer.echo(json.dumps({**known.as_dict(), "files": [str(path) for path in written]}))
         return

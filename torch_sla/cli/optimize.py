@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 from rich.table import Table
 
-from torch_sla.cli.console import STOPPED, command, err, exit_codes, logs, out, results, working
+from torch_sla.cli.console import STOPPED, command, err, logs, out, results, working
 from torch_sla.cli.inputs import (
     check_folder,
     read_parameters,
@@ -89,7 +89,6 @@ def optimize(
         return
     names = ["reading", "compiling", "searching", "writing"]
     with (
-        exit_codes(),
         kept_on_disk(folder),
         logs(verbose),
         working(names, quiet=as_json) as work,

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from torch_sla.cli.console import WRONG_INPUT, err, exit_codes
+from torch_sla.cli.console import WRONG_INPUT, err
 from torch_sla.errors import ArgumentError
 
 __all__ = ["schema"]
@@ -32,22 +32,21 @@ def schema(
     from torch_sla.linalg.sparse.whole import whole
     from torch_sla.problems.schema import differs, schema_text
 
-    with exit_codes():
-        if check and output is not None:
-            raise ArgumentError(f"-o {output}: --check writes nothing; leave one of them out")
-        if path is not None and not check:
-            raise ArgumentError(f"{path} is compared by --check; -o {path} writes to it")
-        path = _COMMITTED if path is None else path
-        if check:
-            if differs(path):
-                err.print(
-                    f"[bold red]error[/] {path} is missing or out of date; write it anew with torch-sla schema -o "
-                    f"{path}, and review the difference"
-                )
-                raise typer.Exit(WRONG_INPUT)
-            typer.echo(f"{path} is up to date")
-        elif output is not None:
-            with whole(output) as file:
-                file.write_text(schema_text(), encoding="utf-8")
-        else:
-            typer.echo(schema_text(), nl=False)
+    if check and output is not None:
+        raise ArgumentError(f"-o {output}: --check writes nothing; leave one of them out")
+    if path is not None and not check:
+        raise ArgumentError(f"{path} is compared by --check; -o {path} writes to it")
+    path = _COMMITTED if path is None else path
+    if check:
+        if differs(path):
+            err.print(
+                f"[bold red]error[/] {path} is missing or out of date; write it anew with torch-sla schema -o "
+                f"{path}, and review the difference"
+            )
+            raise typer.Exit(WRONG_INPUT)
+        typer.echo(f"{path} is up to date")
+    elif output is not None:
+        with whole(output) as file:
+            file.write_text(schema_text(), encoding="utf-8")
+    else:
+        typer.echo(schema_text(), nl=False)

@@ -15,7 +15,6 @@ from torch_sla.cli.console import (
     command,
     duration,
     err,
-    exit_codes,
     logs,
     out,
     results,
@@ -88,7 +87,6 @@ def solve(
     names = ["reading", "compiling", "solving", "writing"]
     kept = output / f"{file.stem}.run"
     with (
-        exit_codes(),
         kept_on_disk(kept),
         logs(verbose),
         working(names, quiet=as_json) as work,

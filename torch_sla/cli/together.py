@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from torch_sla.cli.console import FAILED, err, exit_codes, logs, outputs_table, show, working
+from torch_sla.cli.console import FAILED, err, logs, outputs_table, show, working
 from torch_sla.cli.inputs import (
     check_folder,
     read_parameters,
@@ -65,7 +65,7 @@ def solve_together(
     from torch_sla.problems.report.pieces import summary_of_parts
 
     names = ["reading", "cutting", "solving", "writing"]
-    with exit_codes(), launched(device or "auto", timeout) as ranks:
+    with launched(device or "auto", timeout) as ranks:
         quiet = as_json or not ranks.first
         with logs(verbose if ranks.first else 0), working(names, quiet=quiet) as work:
             work.advance()
@@ -125,7 +125,7 @@ def optimize_together(
     from torch_sla.linalg.distributed.launch import launched
     from torch_sla.problems.distributed.problem import distribute
 
-    with exit_codes(), launched(device or "auto", timeout) as ranks:
+    with launched(device or "auto", timeout) as ranks:
         _refuse_drawing(report=report)
         check_folder(folder, file.stem)
         problem = require_design(read_problem(file, settings, trust=trust), file)
