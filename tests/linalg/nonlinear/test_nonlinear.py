@@ -127,7 +127,9 @@ def test_a_result_that_did_not_converge_has_no_gradient() -> None:
         one = torch.ones(2, dtype=torch.float64)
         return nonlinear_solve(lambda u, c: u**3 - 8 * c, one, c, maxiter=1, throw=False)[0]
 
-    assert not solved(c).requires_grad
+    # The loss depends on `c` besides: what is left of its gradient is none.
+    with pytest.raises(GradientError, match="did not converge"):
+        (solved(c) + c).sum().backward()
     with forward_ad.dual_level(), pytest.raises(GradientError, match="did not converge"):
         solved(forward_ad.make_dual(c.detach(), c.detach()))
 

@@ -12,16 +12,20 @@ from tests.helpers.devices import NEEDS_CUDA
 from tests.helpers.samples import SAMPLES
 from torch_sla import (
     Dirichlet,
+    Flux,
     Integral,
+    IntervalMesh,
     Newton,
+    NonlinearProblem,
     Parameter,
     PoissonProblem,
     Probe,
     RectangleMesh,
+    Root,
     Solver,
     WeakFormProblem,
 )
-from torch_sla.errors import ArgumentError, SolveError, SpecError
+from torch_sla.errors import ArgumentError, GradientError, SolveError, SpecError
 
 MESH = RectangleMesh(cells=(4, 4))
 
@@ -122,6 +126,34 @@ def test_no_solution_is_an_error_and_no_number() -> None:
     with pytest.raises(SolveError, match="newton"):
         problem.solve()
     assert not problem.solve(throw=False).info.converged
+
+
+def test_no_solution_has_no_derivative() -> None:
+    """The flux depends on the given value and on `k` besides the solution: that part alone is no gradient."""
+    bar = PoissonProblem(
+        mesh=IntervalMesh(cells=8),
+        diffusivity="1 + k*u**2",
+        source=1e7,
+        parameters=[Parameter("k"), Parameter("held")],
+        boundary=[Dirichlet("left", "held"), Dirichlet("right", 0.0)],
+        outputs=[Flux("heat", "left")],
+        solver=Solver(nonlinear=Newton(maxiter=3)),
+    )
+    given = {n: torch.tensor(1.0, dtype=torch.float64, requires_grad=True) for n in ("k", "held")}
+    found = bar.solve(given, throw=False)
+    assert not found.info.converged
+    for value in (found["heat"], found.u):
+        with pytest.raises(GradientError, match="did not converge"):
+            value.sum().backward(retain_graph=True)
+    root = NonlinearProblem(
+        residual=["x**3 - 8*c"],
+        unknowns=[Root("x", start=1.0)],
+        parameters=[Parameter("c")],
+        solver=Solver(nonlinear=Newton(maxiter=1)),
+    )
+    c = torch.ones((), dtype=torch.float64, requires_grad=True)
+    with pytest.raises(GradientError, match="did not converge"):
+        (root.solve(c=c, throw=False)["x"] + c).sum().backward()
 
 
 def test_a_start_near_the_solution_saves_iterations() -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
+from torch_sla.errors import ArgumentError, Result, SolveError
+from torch_sla.linalg.info import unsolved
 from torch_sla.linalg.methods.outcome import asked_rtol, default_rtol, limits
 from torch_sla.linalg.sparse import verbs
 
@@ -183,6 +184,4 @@ class NonlinearInfo:
     def require_derivative(self) -> None:
         """Raise where the result has no derivative."""
         if not self.converged:
-            raise GradientError(
-                "the nonlinear solve did not converge, so its result has no derivative"
-            )
+            raise unsolved()

@@ -139,8 +139,6 @@ def nonlinear_solve(
     report = problem.info
     if throw and not report.converged:
         raise report.failure()
-    if not report.converged:
-        u = u.detach()
     return (u, report) if info or not throw else u
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch_sla.errors import ArgumentError, GradientError
 from torch_sla.linalg.distributed.communicator import described
 from torch_sla.linalg.distributed.everywhere import agreed
+from torch_sla.linalg.info import unsolved
 from torch_sla.problems.lowering.parameters import check_names, refuse_unused, whole_value
 from torch_sla.problems.lowering.states import check_batch, given_start
 from torch_sla.problems.specs.python import PythonFunction
@@ -269,7 +270,7 @@ class _Shared(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         refuse_second()
         if ctx.verdict.failed:
-            raise GradientError("the solve did not converge, so its result has no derivative")
+            raise unsolved()
         flat = [
             ctx.like.new_zeros(shape.numel()) if g is None else g.flatten().to(ctx.like)
             for g, (shape, _, _) in zip(grads, ctx.shapes, strict=True)

@@ -383,8 +383,6 @@ def solve_nonlinear(
     info, linear = equation.info, equation.linear
     if throw and not info.converged:
         raise info.failure()
-    if not info.converged:
-        u_hat = u_hat.detach()
     g = model.compiled.sides(model.given_values(scene))
     u = model.compiled.constraint.recover(u_hat, g)
     from torch_sla.linalg import SolveInfo

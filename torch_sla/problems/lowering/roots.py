@@ -75,7 +75,7 @@ class Nonlinear(Algebra):
             backend="pytorch",
             notes=list(found.notes),
         )
-        return self.fields(u if found.converged else u.detach()), info, given.home
+        return self.fields(u), info, given.home
 
     def root(
         self,
