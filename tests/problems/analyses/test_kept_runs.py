@@ -28,6 +28,7 @@ from torch_sla import (
     IntervalMesh,
     Maximum,
     Neumann,
+    Newton,
     Parameter,
     PoissonProblem,
     Probe,
@@ -184,6 +185,20 @@ def test_a_march_that_fails_before_others_is_named(tmp_path) -> None:
 
 
 @pytest.mark.usefixtures("by_twos")
+def test_kept_cases_that_failed_are_no_results_of_a_run_that_raises(tmp_path) -> None:
+    law = bratu().of.updated(solver=Solver(nonlinear=Newton(maxiter=4)))
+    sweep = SweepProblem(of=law, cases={"lam": [0.1, 3.4, 0.2]})
+    with pytest.raises(SolveError, match="maxiter"):
+        sweep.solve()
+    found = sweep.solve(folder=tmp_path / "r", throw=False, info=True)
+    assert not found.info.converged
+    with pytest.raises(SolveError, match="cases 0 to 2, which were kept by a run with throw=False"):
+        sweep.solve(resume=tmp_path / "r")
+    again = sweep.solve(resume=tmp_path / "r", throw=False, info=True)
+    assert again.info.result is found.info.result
+    assert torch.equal(again.u, found.u)
+
+
 def test_a_sweep_that_was_finished_is_read_back(tmp_path) -> None:
     whole = cases().solve(folder=tmp_path / "run")
 

@@ -67,10 +67,16 @@ class Sweep(Analysis):
             solution = part(0, count)
             return SweepSolution(self, Parts.of(solution, count), solution)
         home = home_of((*values.values(), points))
-        return SweepSolution(self, self._kept(part, count, watch, home))
+        return SweepSolution(self, self._kept(part, count, watch, home, throw=throw))
 
     def _kept(
-        self, part: Callable[[int, int], Any], count: int, watch: Watching, home: torch.device
+        self,
+        part: Callable[[int, int], Any],
+        count: int,
+        watch: Watching,
+        home: torch.device,
+        *,
+        throw: bool,
     ) -> Parts:
         """Solve part after part; each is on disk when the next begins, if it took its time."""
         found = watch.begin(home)
@@ -79,6 +85,8 @@ class Sweep(Analysis):
         if found is not None:
             done, _, records = found
             parts = Parts.restored(records, watch.data)
+            if throw and not parts.info.converged:
+                raise _kept_failure(parts, done)
         with torch.no_grad():
             while done < count:
                 high = min(done + width, count)
@@ -266,6 +274,18 @@ def _uneven(parts: Parts, more: Parts, low: int, high: int) -> SolveError:
         failed.result,
         f"cases {low} to {high - 1} end at another time than those before, for a step failed "
         f"({'; '.join(failed.notes)}); solve without folder, where all end together",
+    )
+
+
+def _kept_failure(parts: Parts, done: int) -> SolveError:
+    """Say that what was kept did not all converge: it was solved with ``throw=False``."""
+    info = parts.info
+    return SolveError(
+        info.result,
+        f"resume: not all of the cases 0 to {done - 1}, which were kept by a run with throw=False, converged; go on "
+        "with throw=False, or start again in another folder",
+        iterations=info.iterations,
+        residual=info.residual,
     )
 
 
