@@ -498,3 +498,18 @@ def test_a_kept_sweep_does_not_go_on_from_another_start(tmp_path: Path) -> None:
     assert torch.equal(sweep.solve(resume=tmp_path).outputs["top"], low)
     with pytest.raises(ArgumentError, match="start"):
         sweep.solve(resume=tmp_path, start=16 * x * (1 - x))
+
+
+def test_a_search_that_goes_on_writes_its_history_anew(tmp_path) -> None:
+    search = torch_sla.DesignProblem(
+        of=fin(),
+        variables=[torch_sla.Variable("h", bounds=(1.0, 20.0), initial=10.0)],
+        objective="tip",
+        optimizer=torch_sla.LBFGS(max_iterations=2),
+    )
+    search.solve(folder=tmp_path)
+    written = {f: (tmp_path / f"history.{f}").read_bytes() for f in ("csv", "json")}
+    for ending in written:  # as a kill before the last row leaves it
+        (tmp_path / f"history.{ending}").unlink()
+    search.solve(resume=tmp_path)
+    assert {f: (tmp_path / f"history.{f}").read_bytes() for f in written} == written

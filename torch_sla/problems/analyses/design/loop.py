@@ -175,6 +175,8 @@ class _Run:
             why = f"{LIMIT} = {most}, and the run that goes on had taken {taken} steps"
             state = replace(state, reason=why)
         self._report(self.offset + state.iteration)
+        # What ended the run may have come between the state and these files.
+        self.whole.alone(self._write_history)
         return state
 
     def after(self, state: State) -> None:
@@ -229,11 +231,14 @@ class _Run:
             fresh,
             self.offset + int(state.memory.get(SINCE, 0)),
         )
-        directory = self.states.directory
-        self.history.save(directory / "history.csv")
-        self.history.save(directory / "history.json")
+        self._write_history()
         if self.pictures and (iteration % self.pictures == 0 or state.done):
-            self.design.picture(self._values(state), directory, iteration)
+            self.design.picture(self._values(state), self.states.directory, iteration)
+
+    def _write_history(self) -> None:
+        if self.states is not None:
+            self.history.save(self.states.directory / "history.csv")
+            self.history.save(self.states.directory / "history.json")
 
     def _fresh(self, tensors: dict[str, Tensor], iteration: int) -> dict[str, Tensor]:
         """Take what only grows out of the tensors of a state; return what no file before this step's holds."""
