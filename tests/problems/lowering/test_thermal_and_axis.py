@@ -14,6 +14,7 @@ from torch_sla import (
     Integral,
     Line,
     MeshArrays,
+    Neumann,
     Parameter,
     Probe,
     RectangleMesh,
@@ -99,13 +100,23 @@ def test_points_that_miss_the_axis_by_rounding_lie_on_it(shift):
     torch.testing.assert_close(b["nodes"], a["nodes"], rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(("cell", "order"), [("quad", 1), ("quad", 2), ("triangle", 2)])
-def test_the_energy_under_averaged_dilatation_is_the_work_done(cell, order):
-    # Also where the moduli vary within a cell: the mean volume change is what the stiffness resists.
+@pytest.mark.parametrize(
+    ("model", "cell", "order"),
+    [
+        ("plane_strain", "quad", 1),
+        ("plane_strain", "quad", 2),
+        ("plane_strain", "triangle", 2),
+        ("axisymmetric", "quad", 1),
+        ("axisymmetric", "triangle", 2),
+    ],
+)
+def test_the_energy_under_averaged_dilatation_is_the_work_done(model, cell, order):
+    # Also where moduli and thickness vary within a cell: the mean volume change is what the stiffness resists.
     body = ElasticityProblem(
         mesh=RectangleMesh(cells=(3, 2), cell=cell),
         order=order,
-        model="plane_strain",
+        model=model,
+        thickness=None if model == "axisymmetric" else "1 + x*y",
         young_modulus="exp(2*x*y)",
         poisson_ratio="0.3 + 0.15*x",
         dilatation="averaged",
@@ -123,6 +134,68 @@ def test_the_energy_under_averaged_dilatation_is_the_work_done(cell, order):
     heated, both = body.solve(T=T, f=0.0), body.solve(T=T)
     torch.testing.assert_close(both["stored"] - heated["stored"], loaded["stored"])
     assert body.check_gradients(T=T, f=1.0).passed
+
+
+def tube(n, cell, order, dilatation="averaged", **changes):
+    """A long thick tube under pressure, nearly incompressible; its mesh is not aligned with the radius."""
+    settings = {
+        "mesh": RectangleMesh(cells=(n, max(1, n // 4)), size=(1, 0.25), origin=(1, 0), cell=cell),
+        "order": order,
+        "model": "axisymmetric",
+        "poisson_ratio": 0.499999,
+        "dilatation": dilatation,
+        "boundary": [
+            Dirichlet(["bottom", "top"], 0.0, component=1),
+            Neumann("left", pressure=1.0),
+        ],
+        "outputs": [Field("means", "trace(stress)")],
+    }
+    return ElasticityProblem(**{**settings, **changes})
+
+
+@pytest.mark.parametrize(
+    ("cell", "order", "rate", "most"),
+    [("quad", 1, 2, 2e-3), ("quad", 2, 3, 1e-5), ("triangle", 2, 2.5, 2e-4)],
+)
+def test_nearly_incompressible_bodies_of_revolution_do_not_lock(cell, order, rate, most):
+    # Lamé: u = (1 + ν)/E s ((1 - 2ν) r + b²/r), tr σ = 2 (1 + ν) s, s = p a²/(b² - a²) = 1/3.
+    nu, off = 0.499999, []
+    for n, dilatation in ((8, "pointwise"), (8, "averaged"), (16, "averaged")):
+        problem = tube(n, cell, order, dilatation)
+        solution, r = problem.solve(), problem.dof_points()[:, 0]
+        exact = (1 + nu) / 3 * ((1 - 2 * nu) * r + 4 / r)
+        off.append(float((solution.u[:, 0] - exact).abs().max() / exact.max()))
+    locked, *off = off
+    assert locked > 100 * off[0]
+    assert off[1] < most
+    assert off[0] / off[1] > 0.9 * 2**rate
+    torch.testing.assert_close(
+        solution["means"], torch.full_like(solution["means"], 2 * (1 + nu) / 3), rtol=3e-3, atol=0
+    )
+
+
+@pytest.mark.parametrize(("cell", "order"), [("quad", 1), ("quad", 2), ("triangle", 2)])
+def test_heated_bodies_of_revolution_swell_freely(cell, order):
+    # u = α T x on a mesh that reaches the axis and is distorted, without stress.
+    problem = tube(
+        4,
+        cell,
+        order,
+        mesh=RectangleMesh(cells=(3, 3), cell=cell),
+        thermal_expansion=1e-2,
+        temperature=3.0,
+        boundary=[Dirichlet("bottom", 0.0, component=1)],
+        outputs=[
+            Integral("du", "(u[0] - 0.03*x)**2 + (u[1] - 0.03*y)**2"),
+            Integral("ds", "inner(stress, stress)"),
+        ],
+    )
+    points = problem.mesh_data().points.clone()
+    inside = ((points > 1e-9) & (points < 1 - 1e-9)).all(-1)
+    points[inside] += 0.1 * torch.linspace(0, 3, int(inside.sum())).double().sin()[:, None]
+    solution = problem.solve(points=points)
+    assert float(solution["du"]) ** 0.5 < 1e-9
+    assert float(solution["ds"]) ** 0.5 < 1e-6  # the bulk modulus is 2e5
 
 
 TWO = [[0.0, 0.0], [1.0, 0.0], [3.0, 0.0], [0.0, 1.0], [1.0, 1.0], [3.0, 1.0]]

@@ -211,11 +211,9 @@ def test_signs_of_declared_numbers_are_checked_before_anything_is_solved(tmp_pat
     body.updated(poisson_ratio=0.6)
     with pytest.raises(SpecError, match=r"poisson_ratio: plane_strain needs -1 < nu < 0\.5"):
         body.updated(poisson_ratio=0.6, model="plane_strain")
-    for model, remedy in (
-        ("plane_strain", "dilatation: averaged or order: 2"),
-        ("axisymmetric", "order: 2"),
-    ):
-        with pytest.raises(SpecError, match=rf"; 0\.4999 stands for 0\.5, with {remedy}$"):
+    for model in ("plane_strain", "axisymmetric"):
+        remedy = r"; 0\.4999 stands for 0\.5, with dilatation: averaged$"
+        with pytest.raises(SpecError, match=remedy):
             body.updated(poisson_ratio=0.5, model=model)
     heat.updated(diffusivity=[[2.0, -1.0], [-1.0, 2.0]])
     path = tmp_path / "plate.yaml"

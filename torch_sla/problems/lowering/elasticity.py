@@ -104,7 +104,7 @@ class Elasticity(Model):
             return False
         if self.mesh.reference.is_simplex and self.spec.order == 1:
             raise SpecError(
-                "on simplices of order 1 the volume change is constant in each cell already, and they lock; "
+                "simplices of order 1 lock with the mean volume change, too; "
                 "take order: 2, or quad and hexahedron cells",
                 path="dilatation",
             )
@@ -202,13 +202,12 @@ class Elasticity(Model):
         difference of the two, which grows as Poisson's ratio nears 1/2, would load the body.
         """
         material, factor = self._material(scene, cells), self.measure(scene, cells)
-        if not self._averaged or material.lam is None or material.mu is None:
-            return _by(material.N.sum(-1) * thermal[..., None], factor)
         lam, mu = material.lam, material.mu
-        if factor is not None:
-            lam, mu = factor * lam, factor * mu
-        bulk = 3.0 * _mean(cells, lam) * _mean(cells, thermal)
-        return (2.0 * mu * thermal + bulk[..., None])[..., None] * lam.new_ones(3)
+        if not self._averaged or lam is None or mu is None:
+            return _by(material.N.sum(-1) * thermal[..., None], factor)
+        bulk = 3.0 * _mean(cells, lam, factor) * _mean(cells, thermal, factor)
+        stress = 2.0 * mu * thermal + bulk[..., None]
+        return _by(stress[..., None] * lam.new_ones(3), factor)
 
     def _springs(self, scene: Scene, i: int, condition: Spring) -> Tensor:
         """Assemble the springs of one condition."""
@@ -244,20 +243,21 @@ class Elasticity(Model):
 
     def _stiffness(self, material: Material, factor: Tensor | None, cells: BasisSites) -> Tensor:
         basis, dofs = cells.basis, self.dofs
-        lam, mu = material.lam, material.mu
-        if lam is None or mu is None or self.kind == "axisymmetric":
-            if self._averaged:
+        lam, mu, more = material.lam, material.mu, self._revolved(cells)
+        if self._averaged:
+            if lam is None or mu is None:
                 raise SpecError("averaging is for isotropic materials", path="dilatation")
-            more = self._revolved(cells)
+            measure = 1.0 if factor is None else factor
+            local = weak.elasticity_bbar(basis, lam=lam, mu=mu, measure=measure, **more)
+            return dofs.assemble_matrix(local)
+        if lam is None or mu is None or more:
             N, G = material.N, material.G
             if factor is not None:
                 N, G = factor[..., None, None] * N, factor[..., None] * G
             return assemble(weak.orthotropic, dofs, basis=basis, N=N, G=G, **more)
         if factor is not None:
             lam, mu = factor * lam, factor * mu
-        if not self._averaged:
-            return assemble(weak.elasticity, dofs, basis=basis, lam=lam, mu=mu)
-        return dofs.assemble_matrix(weak.elasticity_bbar(basis, lam=lam, mu=mu))
+        return assemble(weak.elasticity, dofs, basis=basis, lam=lam, mu=mu)
 
     def _revolved(self, sites: Sites) -> dict[str, Any]:
         return {"over_radius": 1.0 / sites.x[..., 0]} if self.kind == "axisymmetric" else {}
@@ -325,14 +325,18 @@ class Elasticity(Model):
         around = sites.field("u").tensor[..., 0] / torch.where(axis, 1.0, r)
         return torch.where(axis, along[..., 0], around)
 
+    def _dilatation(self, scene: Scene, cells: BasisSites) -> Tensor:
+        """Elastic volume change ``[*batch, n, q]``."""
+        change, thermal = cells.field("div(u)").tensor, self._thermal(scene, cells)
+        if self.kind == "axisymmetric":
+            change = change + cells.field("u").tensor[..., 0] / cells.x[..., 0]
+        return change if thermal is None else change - 3.0 * thermal
+
     def _mean_dilatation(self, scene: Scene, sites: Sites) -> Tensor:
         """Mean of the elastic volume change in the cell of each site ``[*batch, n, 1]``."""
         u = sites.solution
         cells = scene.cells(u)
-        change, thermal = cells.field("div(u)").tensor, self._thermal(scene, cells)
-        if thermal is not None:
-            change = change - 3.0 * thermal
-        mean = _mean(cells, change)
+        mean = _mean(cells, self._dilatation(scene, cells), self.measure(scene, cells))
         if isinstance(sites, BasisSites) and sites.basis.facets is None:
             return mean[..., None]
         if sites.owners is None:
@@ -352,15 +356,15 @@ class Elasticity(Model):
             # What lam resists is the mean volume change, which differs where lam varies within a cell.
             lam, mean = self._material(scene, cells).lam, self._mean_dilatation(scene, cells)
             if lam is not None:
-                change = cells.field("div(u)").tensor
-                change = change if thermal is None else change - 3.0 * thermal
-                density = density + lam * mean * (mean - change)
+                density = density + lam * mean * (mean - self._dilatation(scene, cells))
         return 0.5 * self.integrate(scene, cells, density).sum(-1)
 
 
-def _mean(cells: BasisSites, values: Tensor) -> Tensor:
-    """Mean over each cell ``[*batch, n]``."""
-    return cells.basis.integrate(values) / cells.basis.dx.sum(-1)
+def _mean(cells: BasisSites, values: Tensor, factor: Tensor | None) -> Tensor:
+    """Mean over the volume of each cell ``[*batch, n]``, of which the thickness or circumference is a factor."""
+    if factor is None:
+        return cells.basis.integrate(values) / cells.basis.dx.sum(-1)
+    return cells.basis.integrate(factor * values) / cells.basis.integrate(factor)
 
 
 def _by(vector: Tensor, factor: Tensor | None) -> Tensor:
