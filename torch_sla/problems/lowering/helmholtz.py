@@ -29,7 +29,7 @@ class Helmholtz(Model):
 
     Complex symmetric, without conjugation. A perfectly matched layer stretches the coordinates into the
     complex plane, x_d -> ∫ s_d with s_d = 1 + i σ/k (Chew and Weedon, Microw. Opt. Technol. Lett. 7 (1994),
-    599-604); σ grows with the square of the depth.
+    599-604); σ grows with the square of the depth, and k is the wavenumber in the layer.
     """
 
     spec: HelmholtzProblem
@@ -37,30 +37,82 @@ class Helmholtz(Model):
     inertial: ClassVar[frozenset[str]] = frozenset()
     fluxes: ClassVar[tuple[type, ...]] = (Neumann, Robin)
 
-    def _stretch(self, sites: BasisSites, k: Tensor) -> list[Tensor] | None:
-        """Return the stretching of each coordinate at the sites."""
+    def _reference(self, scene: Scene, sites: BasisSites) -> Tensor:
+        """Return the wavenumber that a layer is made for, which includes a refraction and stiffness of the whole body.
+
+        Laws that vary in space are left out: were the stretching of a coordinate to vary with the others, it would
+        be no stretching, and the layer would reflect.
+        """
+        k = scene.evaluate(self.spec.wavenumber, sites, "wavenumber").tensor
+        r = scene.evaluate(self.spec.stiffness, sites, "stiffness").tensor
+        n = scene.evaluate(self.spec.refraction, sites, "refraction").tensor
+        if n.shape[-2:] == (1, 1):
+            k = k * n
+        return k / _root(r) if r.shape[-2:] == (1, 1) else k
+
+    def _depths(self, sites: BasisSites) -> list[tuple[Tensor, Tensor]]:
+        """Return how deep the sites are in the layer, below and above the box along each axis."""
         layer = self.spec.layer
         if layer is None:
-            return None
+            return []
         if len(layer.lower) != self.mesh.dim or len(layer.upper) != self.mesh.dim:
             raise SpecError(f"the corners need {self.mesh.dim} coordinates", path="layer")
-        strength = 3.0 * math.log(1.0 / layer.reflection) / (2.0 * layer.thickness)
         found = []
         for d, (low, high) in enumerate(zip(layer.lower, layer.upper, strict=True)):
             if not low < high:
                 raise SpecError(f"upper must exceed lower; received {low} and {high}", path="layer")
             x = sites.x[..., d]
-            depth = torch.relu(low - x) + torch.relu(x - high)
-            found.append(1.0 + 1j * strength * (depth / layer.thickness) ** 2 / k)
+            found.append((torch.relu(low - x), torch.relu(x - high)))
         return found
+
+    def _stretch(self, scene: Scene, sites: BasisSites) -> list[Tensor] | None:
+        """Return the stretching of each coordinate at the sites."""
+        layer = self.spec.layer
+        if layer is None:
+            return None
+        strength = 3.0 * math.log(1.0 / layer.reflection) / (2.0 * layer.thickness)
+        k = self._reference(scene, sites)
+        return [
+            1.0 + 1j * strength * ((below + above) / layer.thickness) ** 2 / k
+            for below, above in self._depths(sites)
+        ]
+
+    def _check_layer(self, scene: Scene, cells: BasisSites, waves: Tensor) -> None:
+        """Refuse a layer whose wavenumber varies along it, or is far above that of waves in it."""
+        if self.spec.layer is None:
+            return
+        k, waves = torch.broadcast_tensors(self._reference(scene, cells).detach(), waves.detach())
+        for side in (side for both in self._depths(cells) for side in both):
+            inside = side.detach() > 0
+            shared = inside & torch.ones_like(k, dtype=torch.bool)
+            count = shared.sum((-2, -1), keepdim=True).clamp(min=1)
+            mean = torch.where(shared, k, 0.0).sum((-2, -1), keepdim=True) / count
+            varies = inside & ((k - mean).abs() > 1e-9 * mean.abs())
+            require(
+                ~varies.any() | (self.mesh.dim == 1),
+                lambda: ArgumentError(
+                    "layer: the wavenumber varies along it, so that it would reflect; let wavenumber be one number "
+                    "there, and refraction vary"
+                ),
+            )
+            ratio = torch.where(inside, (waves / k).abs(), 1.0).amin()
+            require(ratio >= 0.5, partial(self._fast, ratio))
+
+    def _fast(self, ratio: Tensor) -> ArgumentError:
+        """Return the error for waves in the layer that are longer than those that it is made for."""
+        returned = self.spec.layer.reflection ** float(ratio) if self.spec.layer else 0.0
+        return ArgumentError(
+            f"layer: it is made for the wavenumber, but refraction / sqrt(stiffness) is down to {float(ratio):.3g} in "
+            f"it, and the amplitude {returned:.2g} would come back; let wavenumber be the least of the waves in the "
+            "layer, and refraction relative to it"
+        )
 
     def _stretched(self, scene: Scene, sites: BasisSites, value: Tensor) -> Tensor:
         """Multiply a law on facets with what a layer makes of their area: the stretching along them."""
-        if self.spec.layer is None:
+        stretch = self._stretch(scene, sites)
+        if stretch is None:
             return value
-        k = scene.evaluate(self.spec.wavenumber, sites, "wavenumber").tensor
-        stretch = self._stretch(sites, k) or []
-        area = torch.zeros_like(k)
+        area = torch.zeros_like(stretch[0])
         for d, normal in enumerate(sites.basis.normal.unbind(-1)):
             along = math.prod(stretch[:d] + stretch[d + 1 :])
             area = area + normal**2 * along
@@ -76,7 +128,8 @@ class Helmholtz(Model):
         for name, value in (("stiffness", r), ("wavenumber", k)):
             require((value.detach() != 0).all(), partial(ArgumentError, f"{name} must not be zero"))
         c = -((k * n) ** 2)
-        stretch = self._stretch(cells, k)
+        self._check_layer(scene, cells, k * n / _root(r))
+        stretch = self._stretch(scene, cells)
         if stretch is None:
             values = assemble(weak.diffusion, dofs, basis=cells.basis, kappa=r)
         else:
@@ -99,9 +152,7 @@ class Helmholtz(Model):
         spec = self.spec
         cells = scene.cells()
         f = scene.evaluate(spec.source, cells, "source").tensor
-        if spec.layer is not None:
-            k = scene.evaluate(spec.wavenumber, cells, "wavenumber").tensor
-            f = f * math.prod(self._stretch(cells, k) or [])
+        f = f * math.prod(self._stretch(scene, cells) or [])
         load = scene.summed({"u": weak.source(cells.basis, f=f)})
         for i, condition in self.conditions(Neumann, Robin):
             sites = self.at_condition(scene, i)
@@ -131,10 +182,7 @@ class Helmholtz(Model):
         """Assemble ∫ n² u v, in a layer over its stretched volume: the matrix that meets k² where it is constant."""
         cells = scene.cells()
         n = scene.evaluate(self.spec.refraction, cells, "refraction").tensor
-        c = n**2
-        if self.spec.layer is not None:
-            k = scene.evaluate(self.spec.wavenumber, cells, "wavenumber").tensor
-            c = c * math.prod(self._stretch(cells, k) or [])
+        c = n**2 * math.prod(self._stretch(scene, cells) or [])
         return assemble(weak.mass, self.dofs, basis=cells.basis, c=c)
 
     def counted_from(self, scene: Scene) -> Tensor:
@@ -152,3 +200,8 @@ class Helmholtz(Model):
         """Refuse: what is meant has to be named."""
         del scene, u
         raise SpecError(self.spec.refused["energy"])
+
+
+def _root(stiffness: Tensor) -> Tensor:
+    """Return the principal root, also of a negative number."""
+    return torch.sqrt(stiffness + 0j)

@@ -33,7 +33,8 @@ class PML(Spec):
     thickness: Annotated[float, Field(gt=0)] = Field(description="Thickness of the layer.")
     reflection: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=1e-6,
-        description="Amplitude that comes back at normal incidence, before discretisation.",
+        description="Amplitude that comes back at normal incidence, before discretisation, of waves of the "
+        "wavenumber k n / √r; where n or r vary in space, of the wavenumber k.",
     )
 
 
