@@ -9,7 +9,7 @@ from torch_sla.assembly.weak.convection import (
     streamline_source,
     streamline_time,
 )
-from torch_sla.assembly.weak.dilatation import elasticity_bbar, fbar
+from torch_sla.assembly.weak.dilatation import CellPolynomials, elasticity_bbar, fbar
 from torch_sla.assembly.weak.elasticity import (
     elasticity,
     foundation,
@@ -27,6 +27,7 @@ from torch_sla.assembly.weak.poisson import diffusion, tensor_diffusion
 from torch_sla.assembly.weak.source import pressure_load, source, vector_source
 
 __all__ = [
+    "CellPolynomials",
     "convection",
     "diffusion",
     "elasticity",

@@ -13,7 +13,6 @@ from torch_sla.assembly import assemble, weak
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.lazy import cached_property
 from torch_sla.linalg.checks import require
-from torch_sla.linalg.kernels.ordered import taken
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.conditions import at_path, positions
 from torch_sla.problems.lowering.material import (
@@ -205,8 +204,10 @@ class Elasticity(Model):
         lam, mu = material.lam, material.mu
         if not self._averaged or lam is None or mu is None:
             return _by(material.N.sum(-1) * thermal[..., None], factor)
-        bulk = 3.0 * _mean(cells, lam, factor) * _mean(cells, thermal, factor)
-        stress = 2.0 * mu * thermal + bulk[..., None]
+        allowed = self._allowed(scene, cells)
+        every = torch.ones_like(cells.basis.dx)
+        bulk = allowed.nearest(lam * allowed.nearest(3.0 * thermal * every))
+        stress = 2.0 * mu * thermal + bulk
         return _by(stress[..., None] * lam.new_ones(3), factor)
 
     def _springs(self, scene: Scene, i: int, condition: Spring) -> Tensor:
@@ -332,16 +333,21 @@ class Elasticity(Model):
             change = change + cells.field("u").tensor[..., 0] / cells.x[..., 0]
         return change if thermal is None else change - 3.0 * thermal
 
+    def _allowed(self, scene: Scene, cells: BasisSites) -> weak.CellPolynomials:
+        """Return what the volume change is averaged to."""
+        factor = self.measure(scene, cells)
+        return weak.CellPolynomials(cells.basis, 1.0 if factor is None else factor)
+
     def _mean_dilatation(self, scene: Scene, sites: Sites) -> Tensor:
-        """Mean of the elastic volume change in the cell of each site ``[*batch, n, 1]``."""
-        u = sites.solution
-        cells = scene.cells(u)
-        mean = _mean(cells, self._dilatation(scene, cells), self.measure(scene, cells))
+        """Averaged elastic volume change at the sites ``[*batch, n, q]``."""
+        cells = scene.cells(sites.solution)
+        allowed = self._allowed(scene, cells)
+        mean = allowed.coefficients(self._dilatation(scene, cells))
         if isinstance(sites, BasisSites) and sites.basis.facets is None:
-            return mean[..., None]
+            return allowed.values(mean, sites.x)
         if sites.owners is None:
             raise SpecError("a mean over cells has no single value at a node")
-        return taken(mean, sites.owners, -1)[..., None]
+        return allowed.values(mean, sites.x, sites.owners)
 
     def energy(self, scene: Scene, u: Tensor) -> Tensor:
         """Return ½ ∫ σ : (ε − ε_thermal) ``[*batch]``."""
@@ -358,13 +364,6 @@ class Elasticity(Model):
             if lam is not None:
                 density = density + lam * mean * (mean - self._dilatation(scene, cells))
         return 0.5 * self.integrate(scene, cells, density).sum(-1)
-
-
-def _mean(cells: BasisSites, values: Tensor, factor: Tensor | None) -> Tensor:
-    """Mean over the volume of each cell ``[*batch, n]``, of which the thickness or circumference is a factor."""
-    if factor is None:
-        return cells.basis.integrate(values) / cells.basis.dx.sum(-1)
-    return cells.basis.integrate(factor * values) / cells.basis.integrate(factor)
 
 
 def _by(vector: Tensor, factor: Tensor | None) -> Tensor:

@@ -61,8 +61,9 @@ class ElasticityProblem(FieldProblem):
     )
     dilatation: Literal["pointwise", "averaged"] = Field(
         default="pointwise",
-        description="averaged takes the mean volume change of each cell, which keeps nearly "
-        "incompressible bodies from locking (not in plane_stress; quad, hexahedron, or order 2).",
+        description="averaged takes the mean volume change of each cell, on quad and hexahedron of order 2 a "
+        "linear one, which keeps nearly incompressible bodies from locking (not in plane_stress; quad, hexahedron, "
+        "or order 2).",
     )
     density: Annotated[Value, Place("cells", sign="nonnegative")] = Field(
         default=1.0, description="Mass per volume (kg/m³); makes the mass matrix."
