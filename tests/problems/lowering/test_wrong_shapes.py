@@ -105,6 +105,20 @@ WRONG = {
         lambda: elastic(mesh=BoxMesh(cells=(1, 1, 1)), model="solid", thickness=2.0),
         "no thickness",
     ),
+    "a thickness at quadrature points, and a load on facets": (
+        lambda: elastic(
+            thickness=Parameter("th", on="quadrature", default=1.0),
+            boundary=[HELD, Neumann("right", pressure=1.0)],
+        ),
+        "^thickness: values that live on quadrature have no meaning on facets.*; those on .*nodes or facets have",
+    ),
+    "a modulus at quadrature points, and a probe of the stress": (
+        lambda: elastic(
+            young_modulus=Parameter("E", on="quadrature", default=1.0),
+            outputs=[Probe("s", at=[(0.3, 0.4)], quantity="stress")],
+        ),
+        "^outputs.0.quantity: values that live on quadrature .* at a point.*; those on .*cells or nodes have",
+    ),
     "half an orthotropy": (lambda: elastic(young_modulus=[1.0, 2.0, 3.0]), "orthotropic"),
     "two moduli": (
         lambda: elastic(

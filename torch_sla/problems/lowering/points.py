@@ -59,7 +59,10 @@ class PointSites(Sites):
         if on == "nodes":
             nodal = self.geometry.located(self.points, self.model.nodal)
             return nodal.value(values.movedim(site, -1)).movedim(-1, site).unsqueeze(site + 1)
-        raise SpecError(f"values that live on {on} have no meaning at a point")
+        raise SpecError(
+            f"values that live on {on} have no meaning at a point, where they are needed, too; "
+            "those on constant, cells or nodes have one"
+        )
 
 
 def _field(model: Model, geometry: Geometry, points: Tensor, u: Tensor, name: str) -> Field:

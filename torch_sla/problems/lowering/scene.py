@@ -299,16 +299,16 @@ class Scene:
         expression = value.expression if isinstance(value, Formula) else None
         if self.replaced:
             expression = self.replaced.get(value, expression)
-        if expression is not None:
-            watch = Watch(path)
-            try:
+        try:
+            if expression is not None:
+                watch = Watch(path)
                 return watch.result(expression.evaluate(Names(self, sites, watch)))
-            except SpecError as error:
-                raise type(error)(error.message, path=path) from None
-        if isinstance(value, Parameter):
-            return self.parameter(value.name, sites)
-        if isinstance(value, ArrayFile):
-            return self._from_file(value, sites, path)
+            if isinstance(value, Parameter):
+                return self.parameter(value.name, sites)
+            if isinstance(value, ArrayFile):
+                return self._from_file(value, sites, path)
+        except SpecError as error:
+            raise type(error)(error.message, path=path) from None
         if isinstance(value, Table):
             at = self._evaluate(value.of, sites, f"{path}.of").tensor
             return Ranked(tabulated(value, at, path))

@@ -164,11 +164,11 @@ class BasisSites(Sites):
             return self.basis.interpolate(self.nodal, last).value.movedim(
                 (-2, -1), (site, site + 1)
             )
-        raise SpecError(f"values that live on {on} have no meaning on {self._noun}")
-
-    @property
-    def _noun(self) -> str:
-        return "cells" if self.basis.facets is None else "facets"
+        noun, own = ("cells", "quadrature") if self.basis.facets is None else ("facets", "facets")
+        raise SpecError(
+            f"values that live on {on} have no meaning on {noun}, where they are needed, too; "
+            f"those on constant, cells, nodes or {own} have one"
+        )
 
     def field(self, name: str) -> Ranked:
         """Return an unknown, something of it, or the normal ``[*batch, n, q, *shape]``."""
