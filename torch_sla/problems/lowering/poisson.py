@@ -98,7 +98,7 @@ class Poisson(Model):
         """Whether the matrix (or tangent) is symmetric for sensible values."""
         if self.spec.advection is not None or self._sees("diffusivity"):
             return False
-        if self.nonlinear and not self._scalar(self.spec.diffusivity):
+        if not self._mirrored(self.spec.diffusivity):
             return None
         seen = [getattr(self.spec, name) for name in ("reaction", "source")]
         for condition in self.spec.boundary:
@@ -106,10 +106,12 @@ class Poisson(Model):
             seen += [getattr(condition, name, None) for name in names]
         return None if any(map(_sloped, seen)) else True
 
-    def _scalar(self, law: Any) -> bool:
-        """Whether a law cannot be a matrix, by structure."""
+    def _mirrored(self, law: Any) -> bool:
+        """Whether a law is a number, or a matrix written the same on both sides of the diagonal."""
         if isinstance(law, FrozenMap):
-            return all(map(self._scalar, law.values()))
+            return all(map(self._mirrored, law.values()))
+        if isinstance(law, tuple) and all(isinstance(row, tuple) for row in law):
+            return tuple(zip(*law, strict=False)) == law  # ragged rows are refused later
         if isinstance(law, Formula):
             used = law.expression.names & self.declared.keys()
             return not any(self.declared[name].shape for name in used)
@@ -184,6 +186,8 @@ class Poisson(Model):
             values = assemble(form, dofs, basis=basis, kappa=c.kappa.tensor)
             if c.kappa.rank == 2 and not _symmetric(c.kappa.tensor):
                 definite, symmetric = None, False
+            elif not self.nonlinear:
+                symmetric = c.velocity is None
             if c.reaction is not None:
                 signs.append(_not_negative(c.reaction))
                 values = values + assemble(weak.mass, dofs, basis=basis, c=c.reaction)

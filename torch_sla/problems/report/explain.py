@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from torch_sla.errors import PlanError
 from torch_sla.linalg import SparseTensor
 from torch_sla.problems.analyses.analysis import Analysis
 from torch_sla.problems.lowering.algebra import Algebra
 from torch_sla.problems.lowering.parameters import check_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from torch_sla.linalg import Structure
     from torch_sla.problems.lowering.model import Model
 
 __all__ = ["explain", "plan_of"]
@@ -52,19 +55,46 @@ def explain(model: Model | Algebra | Analysis, values: Mapping[str, Any]) -> str
         lines.append(f"  output      {output.name}{unit}: {output.type}")
     needs_grad = any(isinstance(v, Tensor) and v.requires_grad for v in values.values())
     lines.append("plan")
-    lines.extend(f"  {line}" for line in str(plan_of(model, needs_grad)).splitlines())
+    structure = model.structure(_definite(model), model.symmetric)
+    plan = plan_of(model, needs_grad)
+    lines.extend(f"  {line}" for line in str(plan).splitlines())
+    for words, other in _possible(structure):
+        choice = _choice(model, needs_grad, other)
+        if choice != str(plan.choice):
+            lines.append(f"  where the values make it {words}: {choice}")
     return "\n".join(lines)
 
 
-def plan_of(model: Model, needs_grad: bool = False) -> Any:
-    """Return the plan of the solve from the structure alone."""
+def _possible(structure: Structure) -> Iterator[tuple[str, Structure]]:
+    """Yield what the values of a matrix may turn out to be, beside what is known."""
+    if structure.positive_definite is None:
+        yield (
+            "symmetric positive definite",
+            replace(structure, symmetric=True, hermitian=True, positive_definite=True),
+        )
+    if structure.symmetric is None:
+        yield (
+            "unsymmetric",
+            replace(structure, symmetric=False, hermitian=False, positive_definite=False),
+        )
+
+
+def _choice(model: Model, needs_grad: bool, structure: Structure) -> str:
+    try:
+        return str(plan_of(model, needs_grad, structure).choice)
+    except PlanError as error:
+        return f"refused: {error}"
+
+
+def plan_of(model: Model, needs_grad: bool = False, structure: Structure | None = None) -> Any:
+    """Return the plan of the solve from the structure alone, which is that of the model where none is given."""
     pattern = model.numbering.pattern
+    if structure is None:
+        structure = model.structure(_definite(model), model.symmetric)
     # Ones say nothing; multipliers have zeros on the diagonal.
     values = torch.ones(pattern.nnz_csr, dtype=model.field_dtype, device=model.device)
     values[pattern.diagonal_slots.long()] -= model.level
-    A = SparseTensor.from_pattern(
-        pattern, values, structure=model.structure(_definite(model), model.symmetric)
-    )
+    A = SparseTensor.from_pattern(pattern, values, structure=structure)
     solver = model.spec.solver
     return A.plan(
         needs_grad=needs_grad,
@@ -75,7 +105,8 @@ def plan_of(model: Model, needs_grad: bool = False) -> Any:
 
 
 def _definite(model: Model) -> bool | None:
-    return model.definite_tangent if model.nonlinear else model.definite
+    definite = model.definite_tangent if model.nonlinear else model.definite
+    return definite if model.symmetric else None
 
 
 def _known(model: Model) -> str:
