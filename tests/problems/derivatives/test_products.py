@@ -302,6 +302,18 @@ def test_eigenvalues_have_second_derivatives_and_modes_have_not():
     assert "no second derivative with respect to k" in str(check)
 
 
+def test_complex_modes_have_vjp_and_no_jvp():
+    problem = EigenProblem(of=heat(advection=[Parameter("a", default=1.0), 0.5]), k=2)
+    values = {"k": field(), "a": 1.2}
+    with pytest.raises(GradientError, match="derivatives of the eigenvectors of a general matrix"):
+        problem.jvp({"a": 1.0}, values)
+    slope = problem.vjp({"eigenvalues": torch.tensor([1.0, 0.0], dtype=torch.complex128)}, values)
+    h = 1e-4
+    more, less = (problem.solve({**values, "a": 1.2 + s * h}).eigenvalues[0] for s in (1, -1))
+    change = float((more - less).real) / (2 * h)
+    assert abs(float(slope["a"]) - change) < 1e-6 * abs(change)
+
+
 def test_linear_problem():
     from torch_sla import SparseTensor
 
