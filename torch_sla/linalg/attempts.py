@@ -323,10 +323,6 @@ class Attempts(Kept):
         """Iterate, and go on from the true residual where the recurrence drifted away from it."""
         values, mark, b, adjoint, *_ = system
         x0 = None if system.x0 is None else started(system.x0, b)
-        if x0 is not None and not bool(torch.isfinite(x0).all()):
-            raise SolveError(
-                Result.NONFINITE, "NaN or infinity in `x0`, where the iteration begins"
-            )
         mode, truth = self._modes(adjoint)
         backend = get_backend(candidate.backend)
         numeric = self.numeric_of(candidate, values, mark, options)
@@ -342,6 +338,8 @@ class Attempts(Kept):
         check = Residual(self.pattern, values, b, truth, norm=norm)
         count("solve")
         done = backend.solve(numeric, values, b, mode, options=options, x0=x0)
+        if done.result is not Result.CONVERGED and x0 is not None and not x0.isfinite().all():
+            raise SolveError(Result.NONFINITE, "NaN or infinity in `x0`")
         x = done.x if clean is None else clean(done.x)
         estimate: Callable[[Tensor], float | None] | None = None
         if self.square and clean is None:
