@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch_sla.errors import PlanError
 from torch_sla.linalg.backends.registry import backend as get_backend, backend_names, backends
-from torch_sla.linalg.plan.costs import Estimate, estimate
+from torch_sla.linalg.plan.common_costs import Estimate
+from torch_sla.linalg.plan.costs import estimate
 from torch_sla.linalg.plan.facts import Facts
 from torch_sla.linalg.plan.machine import MachineModel, machine as machine_in_force, read_json
 from torch_sla.linalg.plan.report import explain
