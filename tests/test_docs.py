@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,17 @@ def test_python_and_yaml_declare_the_same(tmp_path: Path) -> None:
     exec("".join(e.source for e in doctest.DocTestParser().get_examples(python[1])), names)
     (tmp_path / "plate.yaml").write_text(declared[1], encoding="utf-8")
     assert load_problem(tmp_path / "plate.yaml").spec_hash == names["problem"].spec_hash
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(DOCS)))
+def test_tables_have_rows_of_as_many_cells_as_their_heads(page: Path) -> None:
+    """A blank line after the head ends a table, and what follows is shown as text."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    cells = [len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0 for line in lines]
+    heads = [i for i, line in enumerate(lines) if re.fullmatch(r"\|[:| ]*-[-:| ]*\|", line)]
+    for i in heads:
+        assert cells[i - 1] == cells[i] == cells[i + 1], f"line {i + 1}"
+    for i, (above, below) in enumerate(pairwise(cells)):
+        assert not (above and below) or above == below, f"line {i + 2}"
+    tables = sum(not above and bool(below) for above, below in pairwise([0, *cells]))
+    assert tables == len(heads)
