@@ -1,4 +1,4 @@
-"""Adaptive steps, times of outputs, events, damping, failures in time."""
+"""Adaptive steps and their gradients, times of outputs, events."""
 
 from __future__ import annotations
 
@@ -13,18 +13,14 @@ import pytest
 import torch
 from rich.console import Console
 
+from tests.helpers.marches import cooling, rod
 from torch_sla import (
     Adaptive,
     Dirichlet,
-    ElasticityProblem,
-    Energy,
     Event,
     Flux,
-    HyperelasticityProblem,
     Integral,
     IntervalMesh,
-    Maximum,
-    Neumann,
     Parameter,
     PoissonProblem,
     Probe,
@@ -36,30 +32,10 @@ from torch_sla import (
     clear_cache,
 )
 from torch_sla.cli.console import results
-from torch_sla.errors import Result, SolveError
 from torch_sla.linalg import cache_counters
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-ENDS = [Dirichlet(["left", "right"], 0.0)]
-
-
-def rod(**more) -> PoissonProblem:
-    return PoissonProblem(
-        **{
-            "mesh": IntervalMesh(cells=32),
-            "order": 2,
-            "diffusivity": Parameter("k", default=1.0),
-            "boundary": ENDS,
-            "outputs": [Probe("m", at=[(0.5,)])],
-            **more,
-        }
-    )
-
-
-def cooling(**more) -> TransientProblem:
-    return TransientProblem(**{"of": rod(), "initial": "sin(pi*x)", "end": 0.4, "steps": 4, **more})
 
 
 @pytest.mark.parametrize("scheme", ["backward_euler", "crank_nicolson", "bdf2"])
@@ -323,148 +299,6 @@ def test_events_are_found_between_the_times_that_are_asked_for(tmp_path: Path) -
     shown = Console(width=90, record=True, file=StringIO())
     shown.print(results(every))
     assert re.search(r"half +at t = 0\.07", shown.export_text())
-
-
-def bar(**more) -> ElasticityProblem:
-    return ElasticityProblem(
-        mesh=RectangleMesh(cells=(8, 1), size=(4.0, 0.5), cell="quad"),
-        model="plane_stress",
-        poisson_ratio=0.0,
-        boundary=[Dirichlet("left", 0.0)],
-        outputs=[Energy("e"), Probe("tip", at=[(4.0, 0.25)], quantity="u[0]")],
-        **more,
-    )
-
-
-@pytest.mark.parametrize("scheme", ["newmark", "generalized_alpha", "explicit"])
-def test_rayleigh_damping_of_a_mode(scheme: str) -> None:
-    """A mode of ω decays like exp(-ζ ω t) with ζ = (α/ω + β ω)/2: Bathe, Finite Element Procedures, 9.3.3."""
-    from torch_sla import EigenProblem
-
-    modes = EigenProblem(of=bar(), k=6).solve()
-    axial = int(modes.effective_mass[:, 0].argmax())
-    omega = float(modes.eigenvalues[axial].sqrt())
-    alpha, beta = 0.06, 0.0 if scheme == "explicit" else 0.05
-    problem = TransientProblem(
-        of=bar(),
-        initial=["sin(pi*x/8)", 0.0],
-        end=12.0,
-        steps=400,
-        scheme=scheme,
-        mass_damping=alpha,
-        stiffness_damping=beta,
-    )
-    zeta = 0.5 * (alpha / omega + beta * omega)
-    s = problem.solve()
-    damped = omega * math.sqrt(1 - zeta**2)
-    decay = torch.exp(-zeta * omega * s.times)
-    exact = decay * (
-        torch.cos(damped * s.times) + zeta * omega / damped * torch.sin(damped * s.times)
-    )
-    # Explicit lumps the mass, which moves the frequency a little.
-    assert float((s["tip"][:, 0] - exact).abs().max()) < (0.03 if scheme == "explicit" else 0.01)
-
-
-def test_damped_explicit_steps_are_of_second_order() -> None:
-    ends = [
-        TransientProblem(
-            of=bar(),
-            initial=["sin(pi*x/8)", 0.0],
-            end=1.0,
-            steps=steps,
-            times=[1.0],
-            scheme="explicit",
-            mass_damping=2.0,
-        ).solve()["tip"][-1, 0]
-        for steps in (10, 20, 40)
-    ]
-    assert float((ends[0] - ends[1]) / (ends[1] - ends[2])) == pytest.approx(4.0, rel=0.1)
-
-
-def test_damping_is_differentiable_and_checked() -> None:
-    problem = TransientProblem(
-        of=bar(),
-        initial=["0.1*x", 0.0],
-        end=3.0,
-        steps=8,
-        mass_damping=Parameter("alpha", default=0.1),
-        stiffness_damping=Parameter("beta", default=0.1),
-    )
-    check = problem.check_gradients(
-        {"alpha": 0.1, "beta": 0.2}, output=lambda s: s["tip"].square().sum()
-    )
-    assert check.passed, str(check)
-    both = problem.solve(alpha=torch.tensor([0.1, 0.2], dtype=torch.float64))
-    assert torch.allclose(both["tip"][1], problem.solve(alpha=0.2)["tip"], atol=1e-12)
-    with pytest.raises(SpecError, match=r"mass_damping: damping acts on velocities"):
-        cooling(mass_damping=1.0)
-    with pytest.raises(SpecError, match=r"stiffness_damping: it would need a solve"):
-        problem.updated(scheme="explicit")
-    with pytest.raises(SpecError, match=r"mass_damping.*one number for all places"):
-        TransientProblem(of=bar(), end=1.0, steps=1, mass_damping="x")
-
-
-def test_what_fails_on_the_way_is_told() -> None:
-    rubber = HyperelasticityProblem(
-        mesh=RectangleMesh(cells=(2, 1), size=(2.0, 1.0)),
-        law="neo_hookean",
-        constants={"young_modulus": 1.0, "poisson_ratio": 0.3},
-        boundary=[Dirichlet("left", 0.0), Neumann("right", traction=["-1e6*(t > 2.5)", 0.0])],
-        outputs=[Maximum("most", "abs(u[0])")],
-    )
-    problem = TransientProblem(of=rubber, end=4.0, steps=4)
-    with pytest.raises(SolveError, match=r"step to t = 3"):
-        problem.solve()
-    s = problem.solve(throw=False)
-    assert not s.info.converged
-    assert s.info.result is not Result.CONVERGED
-    assert s.times.tolist() == [0.0, 1.0, 2.0]
-    assert s["most"].shape == (3,)
-    assert "failed after t = 2" in " ".join(s.info.notes)
-    # What lies ahead of a body that shrinks so fast is turned inside out.
-    falling = problem.updated(initial_velocity=["-2*x", 0.0], end=1.0, steps=1)
-    with pytest.raises(SolveError, match=r"nonfinite: .*step to t = 1"):
-        falling.solve()
-    assert falling.solve(throw=False).times.tolist() == [0.0]
-    with pytest.raises(
-        SolveError, match=r"step: .*above the tolerance after 3 halvings.*adaptive.rtol"
-    ):
-        cooling(adaptive=Adaptive(rtol=1e-9, halvings=3)).solve()
-    with pytest.raises(SpecError, match=r"adaptive.*bound by what is stable"):
-        TransientProblem(of=bar(), end=1.0, steps=9, scheme="explicit", adaptive=Adaptive())
-
-
-@pytest.mark.parametrize("scheme", ["backward_euler", "crank_nicolson", "bdf2"])
-def test_what_fails_between_equal_steps_ends_at_the_last_of_them(scheme: str) -> None:
-    side = "where(t < 0.35, 0, 1e3*(t - 0.35)*sin(200*t))"
-    wall = rod(source=1.0, boundary=[Dirichlet("left", side)], outputs=[Integral("m", "u**2")])
-    problem = TransientProblem(
-        of=wall, end=1.0, steps=4, scheme=scheme, adaptive=Adaptive(halvings=7), save=["u"]
-    )
-    k = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
-    s = problem.solve(k=k, throw=False)
-    assert s.info.result is Result.STEP
-    assert s.times.tolist() == [0.0, 0.25]
-    assert s.step_times[-1] == 0.25
-    assert "failed after t = 0.25" in " ".join(s.info.notes)
-    assert torch.equal(s.history["u"][-1], s.u)
-    (slope,) = torch.autograd.grad(s.u.square().sum(), k)
-    early = problem.updated(end=0.25, steps=1).solve(k=k)
-    assert torch.equal(s.step_times, early.step_times)
-    assert torch.allclose(slope, torch.autograd.grad(early.u.square().sum(), k)[0], rtol=1e-9)
-
-
-def test_what_fails_before_the_first_time_that_is_asked_for_has_no_rows(tmp_path: Path) -> None:
-    hot = rod(source="1e3*exp(30*u)", outputs=[Integral("m", "u"), Probe("p", at=[(0.2,), (0.5,)])])
-    problem = TransientProblem(of=hot, end=2.0, steps=4, times=[1.0, 2.0], save=["u"])
-    s = problem.solve(throw=False)
-    assert not s.info.converged
-    assert s["m"].shape == (0,)
-    assert s["p"].shape == (0, 2)
-    assert s.history["u"].shape == (0, 65)
-    for ending in ("csv", "json", "npz"):
-        s.save(tmp_path / f"s.{ending}")
-    assert problem.solve(k=torch.tensor([1.0, 2.0]), throw=False)["p"].shape == (2, 0, 2)
 
 
 def test_each_member_of_a_batch_is_judged_by_its_own_size():
