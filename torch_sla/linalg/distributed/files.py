@@ -110,6 +110,14 @@ def load_dsparse(
 
     Parameters
     ----------
+    directory
+        The folder, or the file.
+    num_partitions
+        Number of parts: by default one for each process; on one process as many as were written, 4 of one file.
+    device
+        Where to keep it.
+    comm
+        Who shares it; by default the processes of `torch.distributed`.
     partition_method
         Of one file, ``"simple"``: a part is a run of rows; ``"graph"``: parts are cut along the graph, of which the
         first process has a coarser one, a tenth of the rows; ``"auto"``: runs, but where more than a quarter of the
@@ -140,7 +148,17 @@ def save_distributed(
     metadata: dict[str, Any] | None = None,
     verbose: bool = False,
 ) -> None:
-    """Cut a matrix that one process has whole, and write its parts; see `DSparseTensor` for how it is cut."""
+    """Cut a matrix that one process has whole, and write its parts.
+
+    Parameters
+    ----------
+    A
+        A square matrix without batch.
+    directory, metadata, verbose
+        As for `save_dsparse`.
+    num_partitions, coords, partition_method
+        How it is cut, as for `DSparseTensor`.
+    """
     D = DSparseTensor.from_sparse_tensor(
         A, num_partitions, coords=coords, partition_method=partition_method
     )
@@ -161,8 +179,12 @@ def load_partition(
 
     Parameters
     ----------
+    directory
+        A folder that `save_dsparse` or `save_distributed` wrote.
     rank, world_size
         Which part, of how many.
+    device
+        Where to keep it.
 
     Raises
     ------
@@ -190,6 +212,22 @@ def load_sparse_as_partition(
 
     With ``partition_method`` ``"simple"`` (a run of rows) or ``"graph"`` no process reads more than its share, where
     every rank takes its own; see `load_dsparse`. For other methods every process reads the whole file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    rank, world_size
+        Which part, of how many; those of `torch.distributed` by default, where it runs.
+    coords, partition_method
+        How it is cut, as for `DSparseTensor`.
+    device
+        Where to keep it.
+
+    Raises
+    ------
+    ArgumentError
+        When `rank` or `world_size` is missing where `torch.distributed` does not run.
     """
     if running():
         own = torch.distributed.get_rank(), torch.distributed.get_world_size()

@@ -73,6 +73,10 @@ def lobpcg(
         Starting block ``[n, m]`` with ``m >= k``; a few more columns than `k` help.
     preconditioner
         Approximate inverse of `A` (near the wanted end), positive definite.
+    largest
+        Whether the wanted end is the upper one.
+    options
+        When to stop.
     space
         Where vectors live.
     guard

@@ -190,6 +190,8 @@ def load_mtx(
         Coordinate or array format; a pattern without values gets ones.
     dtype
         float64 or complex128 by default, as the file has it.
+    device
+        Where to keep it.
     """
     from scipy.io import mmread
     from scipy.sparse import coo_array, issparse

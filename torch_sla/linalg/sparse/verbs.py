@@ -154,7 +154,24 @@ def plan(
     method: str = "auto",
     preconditioner: Any = "auto",
 ) -> SolvePlan:
-    """Plan a solve without doing it; ``print(A.plan())`` shows the choice and the reasons."""
+    """Plan a solve without doing it; ``print(A.plan())`` shows the choice and the reasons.
+
+    Parameters
+    ----------
+    b_shape
+        Shape of the right-hand side, as `solve` takes it; one vector by default.
+    repeats
+        How many times the matrix will get new values on its pattern.
+    needs_grad
+        Whether each solve is followed by one with the adjoint.
+    backend, method, preconditioner
+        Requests, which are obeyed or refused; ``"auto"`` leaves the choice to the plan.
+
+    Raises
+    ------
+    PlanError
+        When no backend can do what is asked; it says why of each.
+    """
     from torch_sla.linalg.solve import plan
 
     return plan(

@@ -24,6 +24,8 @@ class GaussNewton(TrustRegion):
     The Hessian of ½‖r‖² is taken as JᵀJ, plus the exact Hessian of what is added to the sum of squares. Each product
     costs one solve forward and one backward with the factors that are there.
 
+    The radius is told by `TrustRegion`, the inner iterations by `SecondOrder`, limits and tolerances by `Optimizer`.
+
     Examples
     --------
     >>> from torch_sla import GaussNewton
@@ -46,6 +48,8 @@ class LevenbergMarquardt(SecondOrder):
 
     λ follows Nielsen's rule (Madsen, Nielsen and Tingleff, Methods for Non-Linear Least Squares Problems, 2nd edition,
     DTU, 2004, eq. 2.21).
+
+    The inner iterations are told by `SecondOrder`, limits and tolerances by `Optimizer`.
 
     Parameters
     ----------

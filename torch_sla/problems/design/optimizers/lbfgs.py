@@ -22,6 +22,8 @@ _ROUNDING = 1e-13  # of values of an objective
 class LBFGS(Replayed):
     """Limited-memory quasi-Newton within bounds (Byrd, Lu, Nocedal and Zhu, SIAM J. Sci. Comput. 16, 1995); SciPy's.
 
+    Limits and tolerances that all optimizers have are told by `Optimizer`.
+
     Parameters
     ----------
     memory

@@ -37,6 +37,8 @@ class MMA(Optimizer):
     separable approximations", SIAM J. Optim. 12(2), 555-573, 2002. Coefficients as in his "MMA and GCMMA: two methods
     for nonlinear optimization", KTH, 2007.
 
+    Limits and tolerances that all optimizers have are told by `Optimizer`.
+
     Parameters
     ----------
     globally_convergent

@@ -22,6 +22,8 @@ class NewtonCG(TrustRegion):
     Only products of the Hessian with vectors are needed, each of which costs about two linear solves with the factors
     that are there. Directions of negative curvature are followed to the edge of the trust region.
 
+    The radius is told by `TrustRegion`, the inner iterations by `SecondOrder`, limits and tolerances by `Optimizer`.
+
     Examples
     --------
     >>> import torch

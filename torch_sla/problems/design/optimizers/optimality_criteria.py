@@ -33,6 +33,8 @@ class OptimalityCriteria(Optimizer):
     Struct. Multidisc. Optim. 43, 1-16, 2011. The constraint is taken as linear within a step; where that leads to a
     larger violation, as behind a steep projection, the step is shortened.
 
+    Limits and tolerances that all optimizers have are told by `Optimizer`.
+
     Parameters
     ----------
     move

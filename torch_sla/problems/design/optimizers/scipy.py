@@ -45,10 +45,10 @@ METHODS = (
 class Scipy(Replayed):
     """A method of `scipy.optimize.minimize` by name, with its options.
 
-    The tolerances given here are judged after each iteration; the method's own, in `options`, hold as well (but for
-    the `xtol` of TNC, which is 0 where it is left out, since it means a length near 1). What the method sees of an
-    objective that begins below 1 is the ratio to this first size, so that a compliance of 1e-9 J is no zero to it.
-    Variables whose range is below 1/128 or from 128 on are seen over a power of two near it, so that lengths in
+    The tolerances given here (see `Optimizer`) are judged after each iteration; the method's own, in `options`, hold as
+    well (but for the `xtol` of TNC, which is 0 where it is left out, since it means a length near 1). What the method
+    sees of an objective that begins below 1 is the ratio to this first size, so that a compliance of 1e-9 J is no zero
+    to it. Variables whose range is below 1/128 or from 128 on are seen over a power of two near it, so that lengths in
     `options` (`rhobeg`, `xtol`) are shares of it. Where its own tolerances end the search, and the slope says that much
     is left to gain, the search has not converged. Methods that take Hessian-vector products get them where the problem
     offers them.

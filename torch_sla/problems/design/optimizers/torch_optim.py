@@ -72,6 +72,8 @@ class _Torch(Optimizer):
 class Adam(_Torch):
     """Adam (Kingma and Ba, ICLR 2015), projected into the bounds after each step; torch's.
 
+    Limits and tolerances that all optimizers have are told by `Optimizer`.
+
     Parameters
     ----------
     learning_rate
@@ -109,6 +111,8 @@ class Adam(_Torch):
 @dataclass(frozen=True, kw_only=True)
 class TorchOptim(_Torch):
     """An optimizer of `torch.optim` by name, with its options; projected into the bounds after each step.
+
+    Limits and tolerances that all optimizers have are told by `Optimizer`.
 
     Parameters
     ----------
