@@ -150,84 +150,88 @@ class Equation:
 
     # -- forward --------------------------------------------------------------------------------
 
+    @torch.no_grad()
     def run(self, u0: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
         """Iterate to the root, applying the loads in steps where that is asked for or needed."""
         plain = tuple(leaf.detach() for leaf in leaves)
         if self.model.arc_length:
-            with torch.no_grad():
-                return self._follow(u0.detach(), plain)
-        with torch.no_grad():
-            u, done, step, cuts = u0.detach().clone(), 0.0, 1.0 / self.load_steps, 0
-            smallest = step / 2**_CUTS
-            total = NonlinearInfo(method="newton")
+            return self._follow(u0.detach(), plain)
+        u, done, step, cuts = u0.detach().clone(), 0.0, 1.0 / self.load_steps, 0
+        smallest = step / 2**_CUTS
+        total = NonlinearInfo(method="newton")
 
-            stepped = self.load_steps > 1
-            tell = Reporter(
-                "load steps" if stepped else "Newton steps",
-                self.load_steps if stepped else None,
-                self._progress,
-            )
-            tangents = count()
+        stepped = self.load_steps > 1
+        tell = Reporter(
+            "load steps" if stepped else "Newton steps",
+            self.load_steps if stepped else None,
+            self._progress,
+        )
+        tangents = count()
 
-            def tangent(at: Tensor) -> Tensor:
-                if not stepped:
-                    tell(next(tangents))
-                return self._values(state, at, recorded=False)
+        def tangent(at: Tensor) -> Tensor:
+            if not stepped:
+                tell(next(tangents))
+            return self._values(state, at, recorded=False)
 
-            def solve(values: Tensor, F: Tensor) -> Tensor:
-                rtol = None
-                if self._inexact:
-                    rtol = forcing(float(self.model.norm(F).max()))
-                return self._solve(values, F, rtol=rtol, memory=self._memory)
+        def solve(values: Tensor, F: Tensor) -> Tensor:
+            rtol = None
+            if self._inexact:
+                rtol = forcing(float(self.model.norm(F).max()))
+            return self._solve(values, F, rtol=rtol, memory=self._memory)
 
-            step_by = LaggedStep(tangent, solve, self._reuse)
-            while done < 1.0:
-                to = 1.0 if done + step >= 1.0 - 1e-12 else done + step
-                state = self._state(plain, to)
-                state.scene.trial = True
-                forcing = Forcing(self._options.rtol)
-                v, info = self._newton(state, u, step_by)
-                if info.converged and self.model.may_step and not self._sound(state, v):
-                    info.result = Result.NONFINITE
-                    info.notes.append(
-                        f"Newton's method ended with {self.model.unsound}; more load_steps lead to another "
-                        "equilibrium, where there is one"
-                    )
-                total.iterations += info.iterations
-                total.history += info.history
-                total.residual, total.result = info.residual, info.result
-                total.notes = info.notes
-                logger.debug(
-                    "load factor %.6g: %s after %d steps of Newton's method, residual %.3e",
-                    *(to, info.result.name.lower(), info.iterations, info.residual),
+        step_by = LaggedStep(tangent, solve, self._reuse)
+        while done < 1.0:
+            to = 1.0 if done + step >= 1.0 - 1e-12 else done + step
+            state = self._state(plain, to)
+            state.scene.trial = True
+            forcing = Forcing(self._options.rtol)
+            v, info = self._newton(state, u, step_by)
+            if info.converged and self.model.may_step and not self._sound(state, v):
+                info.result = Result.NONFINITE
+                info.notes.append(
+                    f"Newton's method ended with {self.model.unsound}; more load_steps lead to another "
+                    "equilibrium, where there is one"
                 )
-                if info.converged:
-                    u, done = v, to
-                    if stepped:
-                        tell(int(done * self.load_steps + 1e-9), load=done)
-                elif step > smallest and self.model.may_step:
-                    step, cuts = 0.5 * step, cuts + 1
-                else:
-                    u = v
-                    break
-            if self._throw and total.result is Result.NONFINITE and not done:
-                first = self._state(plain, step)
-                first.scene.trial = True
-                at = self.model.compiled.constraint.recover(u0.detach(), first.g)
-                self.model.refuse_start(first.scene, at)
-            if total.converged:
-                # What an iteration may try, a solution may not be: laws are checked once more.
-                self._residual(self._state(plain), u)
-            if self._reuse:
-                text = f"{step_by.made} tangents, {step_by.aged} steps with an older one"
-                total.notes = [*total.notes, text]
-            if self._memory is not None and self._memory.set_ups:
-                total.notes = [*total.notes, f"{self._memory.set_ups} multigrid set-ups"]
-            if self.load_steps > 1 or cuts:
-                text = f"load factor {done:.6g}, the load step was cut {cuts} times"
-                total.notes = [*total.notes, text]
+            total.iterations += info.iterations
+            total.history += info.history
+            total.residual, total.result = info.residual, info.result
+            total.notes = info.notes
+            logger.debug(
+                "load factor %.6g: %s after %d steps of Newton's method, residual %.3e",
+                *(to, info.result.name.lower(), info.iterations, info.residual),
+            )
+            if info.converged:
+                u, done = v, to
+                if stepped:
+                    tell(int(done * self.load_steps + 1e-9), load=done)
+            elif step > smallest and self.model.may_step:
+                step, cuts = 0.5 * step, cuts + 1
+            else:
+                u = v
+                break
+        if self._throw and total.result is Result.NONFINITE and not done:
+            first = self._state(plain, step)
+            first.scene.trial = True
+            at = self.model.compiled.constraint.recover(u0.detach(), first.g)
+            self.model.refuse_start(first.scene, at)
+        if total.converged:
+            # What an iteration may try, a solution may not be: laws are checked once more.
+            self._residual(self._state(plain), u)
+        notes = self._told(step_by)
+        if stepped or cuts:
+            notes.append(f"load factor {done:.6g}, the load step was cut {cuts} times")
+        total.notes = [*total.notes, *notes]
         self.info = total
         return u
+
+    def _told(self, step_by: LaggedStep) -> list[str]:
+        """Return what was kept from step to step, in words."""
+        notes = []
+        if self._reuse:
+            notes.append(f"{step_by.made} tangents, {step_by.aged} steps with an older one")
+        if self._memory is not None and self._memory.set_ups:
+            notes.append(f"{self._memory.set_ups} multigrid set-ups")
+        return notes
 
     def _follow(self, u: Tensor, plain: tuple[Tensor, ...]) -> Tensor:
         """Follow the path of equilibria until the whole load is carried."""
