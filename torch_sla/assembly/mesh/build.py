@@ -111,7 +111,7 @@ def checked_mesh(
     check_cells(points, cells, cell)
     if not duplicates:
         check_duplicates(points)
-    cells = oriented(points, cells, cell, "fix" if mirrored else "refuse")
+    cells = oriented(points, cells, cell, mirrored=mirrored)
     mesh = trusted_mesh(points, cells, cell, cell_tags, facet_tags)
     if not hanging:
         check_hanging(mesh)

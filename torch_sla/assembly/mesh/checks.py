@@ -119,14 +119,19 @@ def check_duplicates(points: Floats, size: float | None = None, called: Ints | N
 
 
 def oriented(
-    points: Floats, cells: Ints, cell: str, orientation: str, called: Called | None = None
+    points: Floats,
+    cells: Ints,
+    cell: str,
+    *,
+    mirrored: bool = True,
+    called: Called | None = None,
 ) -> Ints:
     """Return the cells with positive orientation; refuse flat and tangled ones.
 
     Parameters
     ----------
-    orientation
-        ``"fix"`` mirrors the local numbering of negatively oriented cells, ``"refuse"`` raises.
+    mirrored
+        Whether the local numbering of negatively oriented cells is mirrored, or they are refused.
     called
         Of a part of the cells.
     """
@@ -165,7 +170,7 @@ def oriented(
     negative = np.nonzero(highest < 0)[0]
     if not len(negative):
         return cells
-    if orientation == "refuse":
+    if not mirrored:
         raise MeshError(
             f"cells: {name(negative[0])} is oriented negatively; reorder its "
             f"points or pass orientation='fix' ({len(negative)} such cells)"

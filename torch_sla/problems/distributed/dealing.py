@@ -127,7 +127,7 @@ def deal(path: Path, index: MeshIndex, comm: Communicator, device: torch.device)
     def turned() -> Tensor:
         called = Called(number.numpy(), mine.numpy())
         right = (
-            oriented(at.numpy(), local.numpy(), index.cell, "fix", called)
+            oriented(at.numpy(), local.numpy(), index.cell, called=called)
             if len(local)
             else local.numpy()
         )
