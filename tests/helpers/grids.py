@@ -1,4 +1,4 @@
-"""Matrices that the multigrid tests share."""
+"""Matrices of grids that tests share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.sparse.pattern import Pattern
 
 
@@ -26,6 +27,11 @@ def poisson(*shape: int, weights: tuple[float, ...] | None = None) -> sp.csr_arr
     total = sp.csr_array(total)
     total.sort_indices()
     return total
+
+
+def grid(*cells: int) -> SparseTensor:
+    """The same as a `SparseTensor`."""
+    return SparseTensor.from_scipy(poisson(*cells))
 
 
 def diffusion(k: np.ndarray) -> sp.csr_array:

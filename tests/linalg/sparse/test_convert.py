@@ -1,10 +1,9 @@
-"""Into and out of dense, torch and SciPy matrices, files and pickles; the graph; lists."""
+"""Into and out of dense, torch and SciPy matrices, and pickles."""
 
 from __future__ import annotations
 
 import copy
 import pickle
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,18 +14,9 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch_sla.errors import ArgumentError, DTypeError, GradientError, SolveError
 from torch_sla.linalg import (
     SparseTensor,
-    SparseTensorList,
-    load_metadata,
-    load_mtx,
-    load_sparse,
-    save_mtx,
-    save_sparse,
     spsolve_coo,
 )
 from torch_sla.linalg.sparse.pattern import Pattern
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 DENSE = torch.tensor([[0.0, 2.0, 0.0], [1.5, 0.0, -1.0]], dtype=torch.float64)
 
@@ -171,54 +161,6 @@ def test_blocks_there_and_back() -> None:
         flat.unflatten_blocks(5)
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_archives(tmp_path: Path, suffix: str) -> None:
-    if suffix == ".safetensors":
-        pytest.importorskip("safetensors")
-    row, col = torch.tensor([0, 1, 0]), torch.tensor([0, 1, 0])
-    A = SparseTensor(torch.randn(2, 3, dtype=torch.float64), row, col, (2, 2, 3))
-    path = tmp_path / f"a{suffix}"
-    save_sparse(A, path, {"name": "wing"})
-    B = load_sparse(path)
-    assert torch.equal(A.to_dense(), B.to_dense())
-    assert B.pattern.ccol.dtype == A.pattern.ccol.dtype
-    about = load_metadata(path)
-    assert about["metadata"] == {"name": "wing"}
-    assert about["shape"] == [2, 3]
-    A.save(path)
-    assert torch.equal(SparseTensor.load(path).to_dense(), A.to_dense())
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.complex128])
-def test_matrix_market_is_exact(tmp_path: Path, dtype: torch.dtype) -> None:
-    row, col = torch.tensor([0, 1, 2, 1, 0]), torch.tensor([0, 1, 2, 0, 1])
-    A = SparseTensor(torch.randn(5, dtype=dtype), row, col, (3, 3))
-    for B in (A, A + A.H(), A + A.T()):
-        save_mtx(B, tmp_path / "a.mtx", "a comment")
-        assert torch.equal(load_mtx(tmp_path / "a.mtx", dtype=dtype).to_dense(), B.to_dense())
-    assert load_metadata(tmp_path / "a.mtx")["shape"] == [3, 3]
-
-
-@pytest.mark.parametrize("shape", [(0, 0), (0, 2), (2, 0), (2, 2)])
-def test_matrices_without_entries_in_any_format(shape: tuple[int, int], tmp_path: Path) -> None:
-    none = torch.zeros(0, dtype=torch.int64)
-    A = SparseTensor(torch.zeros(0, dtype=torch.float64), none, none, shape)
-    for suffix in (".npz", ".mtx"):
-        A.save(tmp_path / f"a{suffix}")
-        back = SparseTensor.load(tmp_path / f"a{suffix}")
-        assert (back.shape, back.nnz) == (A.shape, 0)
-
-
-def test_files_that_make_no_sense(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match=r"\.npz"):
-        save_sparse(SparseTensor.eye(2), tmp_path / "a.bin")
-    with pytest.raises(ArgumentError, match="no file"):
-        load_sparse(tmp_path / "a.npz")
-    np.savez(tmp_path / "other.npz", a=np.ones(2))
-    with pytest.raises(ArgumentError, match="no sparse tensor"):
-        load_sparse(tmp_path / "other.npz")
-
-
 def test_pickle_copy_and_print() -> None:
     A = SparseTensor.from_dense(DENSE).requires_grad_()
     for B in (pickle.loads(pickle.dumps(A)), copy.deepcopy(A)):
@@ -227,112 +169,6 @@ def test_pickle_copy_and_print() -> None:
     assert repr(A) == (
         "SparseTensor(shape=(2, 3), nnz=3, dtype=torch.float64, device=cpu, requires_grad=True)"
     )
-
-
-def chain(n: int) -> SparseTensor:
-    off = torch.tensor(-1.0, dtype=torch.float64)
-    return SparseTensor.tridiagonal(off, torch.full((n,), 2.0, dtype=torch.float64), off)
-
-
-def test_symmetry_is_asked_of_the_values() -> None:
-    A = chain(6)
-    assert A.is_symmetric()
-    assert A.is_hermitian()
-    v = A.values.clone()
-    v[0] += 1e-3
-    B = SparseTensor.from_pattern(A.pattern, v)
-    assert not B.is_symmetric()
-    assert B.is_symmetric(rtol=1e-2)
-    both = SparseTensor.from_pattern(A.pattern, torch.stack([A.values, v]))
-    assert not both.is_symmetric()
-    assert not both.is_symmetric(rtol=1e-6)
-    assert both.is_symmetric(rtol=1e-2)
-    assert not SparseTensor.from_dense(DENSE).is_symmetric()
-    C = SparseTensor.from_dense(torch.tensor([[1.0, 2.0j], [-2.0j, 1.0]], dtype=torch.complex128))
-    assert C.is_hermitian()
-    assert not C.is_symmetric()
-
-
-def test_components() -> None:
-    A = SparseTensorList([chain(3), chain(2)]).to_block_diagonal()
-    labels, count = A.connected_components()
-    assert labels.tolist() == [0, 0, 0, 1, 1]
-    assert count == 2
-    assert A.has_isolated_components()
-    parts = A.to_connected_components()
-    assert parts.shapes == [(3, 3), (2, 2)]
-    for part, whole in zip(parts, (chain(3), chain(2)), strict=True):
-        assert torch.equal(part.to_dense(), whole.to_dense())
-    # A stored zero connects nothing.
-    v = A.values.clone()
-    v[(A.row_indices == 0) & (A.col_indices == 1)] = 0
-    v[(A.row_indices == 1) & (A.col_indices == 0)] = 0
-    assert SparseTensor.from_pattern(A.pattern, v).connected_components()[1] == 3
-
-
-@pytest.mark.parametrize("block", [(), (2, 2)])
-def test_components_within_transforms_are_those_of_all_members(block: tuple[int, ...]) -> None:
-    A = SparseTensorList([chain(4), chain(2)]).to_block_diagonal()
-    A = A.unflatten_blocks(block) if block else A
-
-    def loss(v: torch.Tensor) -> torch.Tensor:
-        parts = SparseTensor.from_pattern(A.pattern, v).to_connected_components()
-        assert len(parts) == 2
-        return (parts[1].values ** 3).sum()
-
-    v = torch.stack([A.values, 0 * A.values])
-    found = torch.func.vmap(torch.func.grad(loss))(v)
-    torch.testing.assert_close(found[0], torch.func.grad(loss)(v[0]))
-    assert not found[1].any()
-
-
-def test_spy_draws_the_pattern() -> None:
-    matplotlib = pytest.importorskip("matplotlib")
-    matplotlib.use("Agg")
-    ax = chain(4).spy()
-    assert len(ax.lines[0].get_xdata()) == chain(4).nnz
-
-
-def test_lists() -> None:
-    A = SparseTensorList([chain(3), 2 * chain(2)])
-    b = [torch.ones(3).double(), torch.ones(2).double()]
-    for x, B, rhs in zip(A.solve(b), A, b, strict=True):
-        torch.testing.assert_close(B @ x, rhs)
-    whole = A.to_block_diagonal()
-    assert whole.shape == A.total_shape == (5, 5)
-    back = SparseTensorList.from_block_diagonal(whole, [3, 2])
-    assert all(torch.equal(x.to_dense(), y.to_dense()) for x, y in zip(A, back, strict=True))
-    assert [float(s) for s in (A + A).sum()] == [2 * float(s) for s in A.sum()]
-    assert isinstance(A.abs(), SparseTensorList)
-    assert [y.shape[0] for y in A @ b] == [3, 2]
-    assert A[0].shape == (3, 3)
-    assert len(A[:1]) == 1
-    with pytest.raises(ArgumentError, match="outside"):
-        SparseTensorList.from_block_diagonal(chain(5), [3, 2])
-    with pytest.raises(ArgumentError, match="operands"):
-        A.solve(b[:1])
-    with pytest.raises(AttributeError):
-        _ = A.nothing
-
-
-@pytest.mark.parametrize(
-    "sizes", [np.array([3, 2]), torch.tensor([3, 2]), [(np.int32(3), 3), (2, np.int64(2))]]
-)
-def test_sizes_of_blocks_are_whole_numbers_of_any_type(sizes: object) -> None:
-    whole = SparseTensorList([chain(3), chain(2)]).to_block_diagonal()
-    assert SparseTensorList.from_block_diagonal(whole, sizes).block_sizes == [(3, 3), (2, 2)]
-
-
-@pytest.mark.parametrize("sizes", [5, None, [2.5, 2.5], ["3", 2], [(3, 3, 3), 2], [-1, 6]])
-def test_what_is_no_size_of_a_block_is_refused(sizes: object) -> None:
-    with pytest.raises(ArgumentError, match="`block_sizes` must be"):
-        SparseTensorList.from_block_diagonal(chain(5), sizes)
-
-
-@pytest.mark.parametrize("name", ["device", "dtype"])
-def test_an_empty_list_has_no(name: str) -> None:
-    with pytest.raises(ArgumentError, match=f"an empty list has no {name}"):
-        getattr(SparseTensorList([]), name)
 
 
 def test_questions_leave_the_pattern_alone() -> None:
@@ -355,73 +191,6 @@ def test_numbers_that_torch_does_not_have_are_named() -> None:
         SparseTensor.from_scipy(scipy.sparse.eye(2, dtype=np.longdouble))
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "2 2 1\n1 1 3.0\n",
-        "%%MatrixMarket matrix coordinate real general\n2 2 1\n0 1 3.0\n",
-        "%%MatrixMarket matrix coordinate real general\n2 2 1\n3 1 3.0\n",
-        "%%MatrixMarket matrix coordinate real general\n2 2 2\n1 1 3.0\n",
-        "%%MatrixMarket matrix coordinate real general\n2 2 1\n1 1 abc\n",
-        "%%MatrixMarket matrix coordinate real symmetric\n3 2 1\n3 1 2.0\n",
-    ],
-)
-def test_a_broken_matrix_market_file_is_named(text: str, tmp_path: Path) -> None:
-    (tmp_path / "broken.mtx").write_text(text)
-    with pytest.raises(ArgumentError, match=r"broken\.mtx"):
-        load_mtx(tmp_path / "broken.mtx")
-
-
-def test_imaginary_parts_are_not_lost_on_the_way_in(tmp_path: Path) -> None:
-    save_mtx(SparseTensor.eye(2, dtype=torch.complex128) * 1j, tmp_path / "a.mtx")
-    with pytest.raises(DTypeError, match="imaginary"):
-        load_mtx(tmp_path / "a.mtx", dtype=torch.float64)
-
-
-@pytest.mark.filterwarnings("ignore:Sparse:UserWarning")  # torch's own
-@pytest.mark.parametrize(
-    ("pointers", "indices", "message"),
-    [
-        ([0, 1, 200_000], [0, 1], "rise from 0"),
-        ([0, -100_000, 2], [0, 1], "rise from 0"),
-        ([1, 1, 2], [0, 1], "rise from 0"),
-        ([0, 1, 1], [0, 1], "rise from 0"),
-        ([0, 2], [0, 1], "length 3"),
-        ([0, 1, 2], [0, -1], "must lie in"),
-        ([0, 1, 2], [0, 2**20], "must lie in"),
-    ],
-)
-def test_compressed_lines_are_not_trusted(
-    pointers: list[int], indices: list[int], message: str
-) -> None:
-    # torch and SciPy make such matrices, and write beyond their arrays where they turn them around.
-    at, to = torch.tensor(pointers), torch.tensor(indices)
-    values, blocks = torch.ones(2, dtype=torch.float64), torch.ones(2, 2, 2, dtype=torch.float64)
-    matrices = [
-        torch.sparse_csr_tensor(at, to, values, (2, 2)),
-        torch.sparse_csr_tensor(at, to, values.requires_grad_(), (2, 2)),
-        torch.sparse_csc_tensor(at, to, values, (2, 2)),
-        torch.sparse_bsr_tensor(at, to, blocks, (4, 4)),
-        torch.sparse_bsc_tensor(at, to, blocks, (4, 4)),
-    ]
-    for T in matrices:
-        with pytest.raises(ArgumentError, match=message):
-            SparseTensor.from_torch_sparse(T)
-    for kind in (scipy.sparse.csr_array, scipy.sparse.csc_array):
-        S = kind((2, 2))
-        S.data, S.indices, S.indptr = np.ones(2), np.array(indices), np.array(pointers)
-        with pytest.raises(ArgumentError, match=message):
-            SparseTensor.from_scipy(S)
-
-
-def test_a_damaged_archive_of_scipy_is_refused(tmp_path: Path) -> None:
-    arrays = {"indptr": [0, -100_000, 2], "indices": [0, 1], "data": [1.0, 2.0], "shape": [2, 2]}
-    np.savez(tmp_path / "A.npz", format=b"csr", **{k: np.array(v) for k, v in arrays.items()})
-    with pytest.raises(ArgumentError, match="rise from 0"):
-        load_sparse(tmp_path / "A.npz")
-
-
 def test_an_identity_of_fewer_than_no_rows_is_refused() -> None:
     with pytest.raises(ArgumentError, match="two non-negative integers"):
         SparseTensor.eye(-3)
@@ -432,13 +201,3 @@ def test_torch_matrices_of_more_dimensions_are_refused() -> None:
     for T in (torch.ones(2, 3, 3).to_sparse_csc(), torch.ones(2, 3, 3).to_sparse(2)):
         with pytest.raises(ArgumentError, match="two sparse and no dense"):
             SparseTensor.from_torch_sparse(T)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_scipy_has_no_half_precision(dtype: torch.dtype, tmp_path: Path) -> None:
-    A = SparseTensor.from_dense(DENSE).to(dtype)
-    with pytest.raises(DTypeError, match="convert to float32"):
-        A.to_scipy()
-    with pytest.raises(DTypeError, match="convert to float32"):
-        save_mtx(A, tmp_path / "a.mtx")
-    assert not any(tmp_path.iterdir())
