@@ -12,7 +12,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-__all__ = ["Box", "Triple", "box_ids", "cut", "slabs"]
+from torch_sla.linalg.kernels.stencils import step
+
+__all__ = ["Box", "Triple", "box_ids", "cut", "neighbours", "slabs"]
 
 Triple = tuple[int, int, int]
 
@@ -174,6 +176,19 @@ def box_ids(shape: Triple, boxes: list[Box], device: torch.device) -> Tensor:
     for p, box in enumerate(boxes):
         whole.view(out)[box.slices(whole)] = p
     return out
+
+
+def neighbours(
+    own: Box, whole: Triple, kept: Box, code: int
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where the points of a box that have a neighbour are in an array over `kept`, and where the neighbours are."""
+    d = step(code)
+    low = tuple(max(l, -s) for l, s in zip(own.low, d, strict=True))
+    high = tuple(min(h, n - s) for h, n, s in zip(own.high, whole, d, strict=True))
+    here = Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+    low, high = (tuple(a + s for a, s in zip(ends, d, strict=True)) for ends in (low, high))
+    there = Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+    return here.slices(kept), there.slices(kept)
 
 
 def _divisors(n: int) -> list[int]:

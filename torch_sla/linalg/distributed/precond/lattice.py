@@ -12,29 +12,26 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import dataclass
 from math import isfinite, log2
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from torch_sla.errors import Result, SolveError
-from torch_sla.linalg.distributed.lattice.boxes import Box
+from torch_sla.linalg.distributed.lattice.boxes import Box, neighbours
 from torch_sla.linalg.distributed.lattice.grid import Grid, move
+from torch_sla.linalg.distributed.precond.whole_lattice import WholeLattice
 from torch_sla.linalg.kernels import lattice as kernels
 from torch_sla.linalg.kernels.lattice_fallback import axis_couplings, contrary_rows
-from torch_sla.linalg.kernels.stencils import AxisWeights, Lattice, Stencil, step
+from torch_sla.linalg.kernels.stencils import AxisWeights, Lattice, Stencil
 from torch_sla.linalg.precond.multigrid.device.choice import CONTRARY
 from torch_sla.linalg.precond.multigrid.device.coarsening import SEMICOARSENING
-from torch_sla.linalg.precond.multigrid.options import AMG
 from torch_sla.linalg.precond.multigrid.suits import SPREAD
-from torch_sla.linalg.sparse.pattern import Pattern
 
 if TYPE_CHECKING:
     from torch_sla.linalg.distributed.communicator import Communicator
     from torch_sla.linalg.distributed.lattice.finding import LatticeOfParts
     from torch_sla.linalg.distributed.sharding import Sharding
-    from torch_sla.linalg.precond.multigrid.device.base import DeviceHierarchy
-    from torch_sla.linalg.precond.multigrid.hierarchy import Hierarchy
 
 __all__ = ["LatticeHierarchy", "power_scale"]
 
@@ -143,7 +140,7 @@ class LatticeHierarchy:
             self._levels.append(level)
             grid = level.coarse.padded
         self.sizes.append(grid.n)
-        self._last = _Gathered(grid, lattice, planes, self._wanted)
+        self._last = WholeLattice(grid, lattice, planes, self._wanted)
         return None if open_ and self._last.dtype is not dtype else True
 
     def _survey(
@@ -234,7 +231,7 @@ class LatticeHierarchy:
                 other = lattice.slots[26 - code]
                 if code >= 13:
                     break
-                here, there = _neighbours(own, grid.shape, kept, code)
+                here, there = neighbours(own, grid.shape, kept, code)
                 a, b = arrays[slot][here], arrays[other][there]
                 if a.numel():
                     gap = (a - b).abs_() - limit * torch.maximum(a.abs(), b.abs())
@@ -316,54 +313,6 @@ class LatticeHierarchy:
         return size
 
 
-class _Gathered:
-    """A small level that every process has whole, and everything below it.
-
-    Parameters
-    ----------
-    grid
-        Padded.
-    lattice, planes
-        Of it, coefficients ``[codes, size]``.
-    dtype
-        Of the levels; None chooses.
-    """
-
-    def __init__(
-        self, grid: Grid, lattice: Lattice, planes: Tensor, dtype: torch.dtype | None
-    ) -> None:
-        padded, grid = grid, grid.bare
-        self._comm = grid.comm
-        owned = planes.new_empty(len(lattice.codes), grid.size)
-        move(padded, planes, grid, owned)
-        whole = Box((0, 0, 0), grid.shape)
-        self._order = torch.cat([box.places(whole, grid.device) for box in grid.boxes])
-        self._mine = torch.cat([box.places(whole, grid.device) for box in grid.own])
-        entries = torch.cat(self._comm.gather(owned.T.contiguous()))
-        rows, columns, values = [], [], []
-        for slot, code in enumerate(lattice.codes):
-            inside, _ = _neighbours(whole, grid.shape, whole, code)
-            number = torch.arange(grid.n, device=grid.device)
-            row = whole.view(number)[inside].reshape(-1)
-            every = torch.empty_like(entries[:, slot]).index_copy_(0, self._order, entries[:, slot])
-            rows.append(row)
-            columns.append(row + lattice.offset(code))
-            values.append(every[row])
-        pattern = Pattern.from_coo(torch.cat(rows), torch.cat(columns), (grid.n, grid.n))
-        named = None if dtype is None else str(dtype)[6:]
-        slots = pattern.coalesce(torch.cat(values).double())
-        made = AMG(dtype=named).build(pattern, slots)  # type: ignore[arg-type]
-        self._inner = cast("Hierarchy | DeviceHierarchy", made)  # values are real
-        self.dtype = self._inner.dtype
-
-    def apply(self, r: Tensor, *, adjoint: bool) -> Tensor:
-        """Return an approximate solution for what is owned here ``[size]``."""
-        pieces = torch.cat(self._comm.gather(r))
-        whole = torch.empty_like(pieces).index_copy_(0, self._order, pieces).unsqueeze(1)
-        done = self._inner.apply_adjoint(whole) if adjoint else self._inner.apply(whole)
-        return done.squeeze(1).index_select(0, self._mine).to(r.dtype)
-
-
 def _stencils(grid: Grid, lattice: Lattice, planes: Tensor) -> list[Stencil]:
     return [
         Stencil(Lattice(kept.shape, lattice.codes), piece)
@@ -371,25 +320,12 @@ def _stencils(grid: Grid, lattice: Lattice, planes: Tensor) -> list[Stencil]:
     ]
 
 
-def _neighbours(
-    own: Box, whole: tuple[int, int, int], kept: Box, code: int
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where the points of a box that have a neighbour are in an array over `kept`, and where the neighbours are."""
-    d = step(code)
-    low = tuple(max(l, -s) for l, s in zip(own.low, d, strict=True))
-    high = tuple(min(h, n - s) for h, n, s in zip(own.high, whole, d, strict=True))
-    here = Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
-    low, high = (tuple(a + s for a, s in zip(ends, d, strict=True)) for ends in (low, high))
-    there = Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
-    return here.slices(kept), there.slices(kept)
-
-
 def _transposed(A: Stencil, kept: Box) -> Stencil:
     """Return the stencil of the transpose; entries that leave the array are dropped, unlike those that enter it."""
     out = Stencil(A.lattice, torch.zeros_like(A.planes))
     for slot, code in enumerate(A.lattice.codes):
         inside = Box((0, 0, 0), kept.shape)
-        here, there = _neighbours(inside, kept.shape, inside, code)
+        here, there = neighbours(inside, kept.shape, inside, code)
         inside.view(out.planes[A.lattice.slots[26 - code]])[there] = inside.view(A.planes[slot])[
             here
         ]
