@@ -30,6 +30,7 @@ from torch_sla import (
     Variable,
 )
 from torch_sla.errors import ArgumentError
+from torch_sla.problems.report.frames import frames_of
 
 
 def plate(**more: object) -> PoissonProblem:
@@ -114,6 +115,43 @@ def test_cases_and_members_one_after_another(tmp_path) -> None:
     assert np.array_equal(states[1].cell_data["flow"][0][:, :2], batch["flow"][1, 0])
     with pytest.raises(ArgumentError, match="holds one member"):
         batch.save(tmp_path / "batch.vtu")
+
+
+def test_modes_of_all_cases_one_after_another(tmp_path) -> None:
+    body = ElasticityProblem(
+        mesh=RectangleMesh(cells=(4, 1), size=(4.0, 1.0)),
+        model="plane_stress",
+        young_modulus=Parameter("E", default=1.0),
+        boundary=[Dirichlet("left", 0.0)],
+    )
+    cases = SweepProblem(of=EigenProblem(of=body, k=2), cases={"E": [1.0, 4.0]}).solve()
+    cases.save(tmp_path / "cases.pvd")
+    _, states = read(tmp_path / "cases.pvd")
+    assert len(states) == 4
+    for state, mode in zip(states, cases.fields["modes"].flatten(0, 1), strict=True):
+        assert np.array_equal(state.point_data["u"][:, :2], mode)
+
+
+def test_cases_on_moved_points_are_written_there(tmp_path) -> None:
+    problem = SweepProblem(of=plate(), cases={"f": [1.0, 2.0]})
+    points = 2.0 * problem.mesh_data().points
+    for run in ({}, {"folder": tmp_path / "run"}):
+        problem.solve(points=points, **run).save(tmp_path / "cases.pvd")
+        for state in read(tmp_path / "cases.pvd")[1]:
+            assert np.array_equal(state.points[:, :2], points)
+    shapes = problem.solve(points=torch.stack([points, 2.0 * points, 3.0 * points]))
+    ends = [frames_of(shapes).points_of(i).max().item() for i in range(6)]
+    assert ends == [2.0, 2.0, 4.0, 4.0, 6.0, 6.0]
+
+
+def test_fields_over_time_are_not_taken_for_those_of_cases(tmp_path) -> None:
+    steps = plate().mesh_data().n_points - 1  # as many times as there are points
+    march = TransientProblem(of=plate(), end=1.0, steps=steps)
+    cases = SweepProblem(of=march, cases={"f": [1.0, 2.0]}).solve()
+    assert cases["twice"].shape == (2, steps + 1, steps + 1)
+    cases.save(tmp_path / "cases.pvd")
+    _, states = read(tmp_path / "cases.pvd")
+    assert [set(state.point_data) for state in states] == [{"u"}, {"u"}]
 
 
 def test_a_table_of_cases_says_what_it_is(tmp_path) -> None:

@@ -133,6 +133,13 @@ KINDS: dict[str, tuple[Callable[[], object], int]] = {
     "modes": (lambda: EigenProblem(of=plate().updated(outputs=[]), k=3).solve(), 4),
     "time": (lambda: TransientProblem(of=plate(), end=1.0, steps=4, save=["u"]).solve(), 4),
     "cases": (lambda: SweepProblem(of=plate(), cases={"f": [1.0, 2.0, 3.0]}).solve(), 5),
+    "modes of cases": (
+        lambda: SweepProblem(
+            of=EigenProblem(of=plate().updated(outputs=[], capacity=Parameter("c")), k=2),
+            cases={"c": [1.0, 2.0]},
+        ).solve(),
+        5,
+    ),
     "no mesh": (lambda: LinearProblem(matrix=[[2.0]], rhs=[1.0]).solve(), 0),
 }
 

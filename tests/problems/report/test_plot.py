@@ -14,6 +14,7 @@ from torch_sla import (
     Dirichlet,
     EigenProblem,
     IntervalMesh,
+    Parameter,
     PoissonProblem,
     SweepProblem,
     TransientProblem,
@@ -98,6 +99,22 @@ def test_which_one_is_drawn(warming) -> None:
     assert cases.plot(member=1).axes[0].get_title() == "f = 2"
     batch = plate().solve(f=torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
     assert batch.plot(member=(1, 0)).axes[0].get_title() == "member 2"
+
+
+def test_modes_of_cases_are_drawn_by_their_names() -> None:
+    rod = PoissonProblem(
+        mesh=IntervalMesh(cells=8),
+        capacity=Parameter("c", default=1.0),
+        boundary=[Dirichlet("left", 0.0)],
+    )
+    cases = SweepProblem(of=EigenProblem(of=rod, k=2), cases={"c": [1.0, 4.0]}).solve()
+    titles = [axes.get_title() for axes in cases.plot().axes]
+    begins = [f"c = {c}, mode {i}: " for c in (1, 4) for i in (1, 2)]
+    assert [t for t in titles if t][:4] == [
+        f"{begin}{f:.5g} Hz"
+        for begin, f in zip(begins, cases["frequencies"].flatten().tolist(), strict=True)
+    ]
+    assert cases.plot(member=(1, 0)).axes[0].get_title().startswith("c = 4, mode 1: ")
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path, warming) -> None:

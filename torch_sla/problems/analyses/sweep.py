@@ -65,9 +65,10 @@ class Sweep(Analysis):
 
         if watch is None or not watch.keeps:
             solution = part(0, count)
-            return SweepSolution(self, Parts.of(solution, count), solution)
+            return SweepSolution(self, Parts.of(solution, count), solution, points)
         home = home_of((*values.values(), points))
-        return SweepSolution(self, self._kept(part, count, watch, home, throw=throw))
+        parts = self._kept(part, count, watch, home, throw=throw)
+        return SweepSolution(self, parts, points=points)
 
     def _kept(
         self,
@@ -209,8 +210,10 @@ class SweepSolution(Drawn, Named):
         """Files that a run writes: arrays where fields were asked for, which the table does not have."""
         return (".csv", *((".npz",) if fields_of(self.spec) else ()), ".json")
 
-    def __init__(self, analysis: Sweep, parts: Parts, solution: Any = None) -> None:
-        self.model, self._solution, self._parts = analysis, solution, parts
+    def __init__(
+        self, analysis: Sweep, parts: Parts, solution: Any = None, points: Tensor | None = None
+    ) -> None:
+        self.model, self._solution, self._parts, self._points = analysis, solution, parts, points
         self.cases = analysis.spec.every
         self.info, self.fields, self.outputs = parts.info, parts.fields, parts.outputs
 
@@ -222,6 +225,16 @@ class SweepSolution(Drawn, Named):
                 "a sweep that was kept in a folder is fields and outputs; solve without folder for the solution itself"
             )
         return self._solution
+
+    @property
+    def points(self) -> Tensor:
+        """The mesh points of all cases ``[n_points, dim]``; ``[*batch, 1, n_points, dim]`` of a batch of meshes."""
+        if self._points is not None:
+            return self._points
+        frame = frame_of(self.model)
+        if frame is None:
+            raise ArgumentError("points: the cases have no mesh")
+        return frame.mesh.points
 
     @property
     def u(self) -> Tensor:

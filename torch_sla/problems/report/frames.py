@@ -13,6 +13,7 @@ from torch_sla.problems.analyses.modes import ModalSolution
 from torch_sla.problems.analyses.sweep import SweepSolution
 from torch_sla.problems.analyses.transient import TransientSolution
 from torch_sla.problems.solution import Solution
+from torch_sla.problems.specs.of import times_in
 from torch_sla.problems.specs.outputs import Field
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ def frames_of(result: Any, *, full: bool = False) -> Frames:
             return _times(result, full)
         case SweepSolution() if frame_of(result.model) is not None:
             titles = [_said(case) for case in result.cases]
+            if "modes" in result.fields:
+                return _modes_of_cases(result, titles, full)
             return _members(result, "case", titles if not result.batch else None, full)
         case Solution():
             return _members(result, "member", None, full)
@@ -120,20 +123,27 @@ def frames_of(result: Any, *, full: bool = False) -> Frames:
 def _members(result: Any, axis: str, titles: list[str] | None, full: bool) -> Frames:
     """Take the members of a batch, in order, or the only one."""
     model: Any = frame_of(result.model)
-    own = result.batch
-    if isinstance(result, SweepSolution):
-        own = (*own, len(result.cases))
+    own = _batch(result)
     k = int(np.prod(own, dtype=int))
     nodal: dict[str, Tensor] = {}
     for name, value in result.fields.items():
         part = value.detach().to(model.device).reshape(k, -1)
         whole = model.numbering.placed(part, name)
         nodal |= real_parts(name, model.at_points(whole, name, full=full))
-    more, cellwise = _declared(model, result.outputs, k, len(own), full)
+    more: dict[str, Tensor] = {}
+    cellwise: dict[str, Tensor] = {}
+    if times_in(result.spec) == 1:
+        more, cellwise = _declared(model, result.outputs, k, len(own), full)
     nodal |= more
     titles = titles or ([""] if not own else [f"member {i}" for i in range(k)])
     at = [float(i) for i in range(k)]
     return _framed(model, result, axis if own else "", at, titles, nodal, cellwise, full)
+
+
+def _batch(result: Any) -> tuple[int, ...]:
+    """Return the batch dimensions, the cases of a sweep last."""
+    cases = (len(result.cases),) if isinstance(result, SweepSolution) else ()
+    return (*result.batch, *cases)
 
 
 def _times(solution: TransientSolution, full: bool) -> Frames:
@@ -155,26 +165,45 @@ def _times(solution: TransientSolution, full: bool) -> Frames:
 
 
 def _modes(solution: ModalSolution, full: bool) -> Frames:
+    _one_member(solution)
+    model = solution.model.model
+    nodal = _unknowns(model, solution.flat.detach(), full)
+    titles = _of_modes({**solution.fields, **solution.outputs})
+    at = [float(i + 1) for i in range(len(titles))]
+    return _framed(model, solution, "mode", at, titles, nodal, {}, full)
+
+
+def _modes_of_cases(solution: SweepSolution, cases: list[str], full: bool) -> Frames:
+    """Take the modes of the first case, of the second one, and so on."""
+    _one_member(solution)
+    model: Any = frame_of(solution.model)
+    states = solution.fields["modes"].detach().to(model.device).flatten(0, 1)
+    if len(model.ranks) == 1:
+        states = model.numbering.placed(states.reshape(len(states), -1), next(iter(model.ranks)))
+    named = {**solution.fields, **solution.outputs}
+    each = [_of_modes({name: value[i] for name, value in named.items()}) for i in range(len(cases))]
+    titles = [f"{case}, {mode}" for case, modes in zip(cases, each, strict=True) for mode in modes]
+    at = [float(i) for i in range(len(titles))]
+    return _framed(model, solution, "mode", at, titles, _unknowns(model, states, full), {}, full)
+
+
+def _one_member(solution: ModalSolution | SweepSolution) -> None:
     if solution.batch:
         raise ArgumentError(
             f"modes have batch dimensions {list(solution.batch)}, and a picture or a series shows one member"
         )
-    model = solution.model.model
-    nodal = _unknowns(model, solution.flat.detach(), full)
-    numbers = range(1, len(solution.flat) + 1)
-    titles = [f"mode {i}: {said}" for i, said in zip(numbers, _of_modes(solution), strict=True)]
-    return _framed(model, solution, "mode", [float(i) for i in numbers], titles, nodal, {}, full)
 
 
-def _of_modes(solution: ModalSolution) -> list[str]:
+def _of_modes(named: Mapping[str, Tensor]) -> list[str]:
     """Say of each mode what people call its eigenvalue."""
-    outputs = solution.outputs
-    if "load_factors" in outputs:
-        return [f"load factor {w:.5g}" for w in solution.eigenvalues.tolist()]
-    if "frequencies" in outputs:
-        return [f"{f:.5g} Hz" for f in outputs["frequencies"].tolist()]
-    name, word = ("wavenumbers", "k") if "wavenumbers" in outputs else ("eigenvalues", "λ")
-    return [f"{word} = {w:.4g}" for w in solution[name].tolist()]
+    if "load_factors" in named:
+        said = [f"load factor {w:.5g}" for w in named["eigenvalues"].tolist()]
+    elif "frequencies" in named:
+        said = [f"{f:.5g} Hz" for f in named["frequencies"].tolist()]
+    else:
+        name, word = ("wavenumbers", "k") if "wavenumbers" in named else ("eigenvalues", "λ")
+        said = [f"{word} = {w:.4g}" for w in named[name].tolist()]
+    return [f"mode {i}: {text}" for i, text in enumerate(said, 1)]
 
 
 def _unknowns(model: Any, states: Tensor, full: bool) -> dict[str, Tensor]:
@@ -193,7 +222,7 @@ def _renamed(fields: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
 def _declared(
     model: Any, outputs: Mapping[str, Tensor], k: int, leading: int, full: bool
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the `Field` outputs at points and in cells ``[k, ...]``; those over time in a batch are left out."""
+    """Return the `Field` outputs at points and in cells ``[k, ...]``."""
     nodal: dict[str, Tensor] = {}
     cellwise: dict[str, Tensor] = {}
     for output in model.spec.outputs:
@@ -224,7 +253,7 @@ def _framed(
     moves = first if model.spec.type in _DISPLACED and first in nodal else None
     mesh, points = model.mesh, getattr(result, "points", model.mesh.points).detach()
     if points.ndim > 2:
-        points = points.expand(*result.batch, *points.shape[-2:]).flatten(0, -3)
+        points = points.expand(*_batch(result), *points.shape[-2:]).flatten(0, -3)
     if full:
         mesh, points = model.full_mesh, model.filled(points)
     name = result.spec.name or model.spec.name or ""

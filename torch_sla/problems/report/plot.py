@@ -6,6 +6,7 @@ Of a vector field its size is drawn, displacements move the body. In 1D a field 
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,10 @@ def _index(result: Any, frames: Frames, member: int | tuple[int, ...] | None) ->
     if member is None:
         return len(frames) - 1 if frames.axis == "t" else 0
     if isinstance(member, tuple):
-        shape = (*result.batch, len(result.cases)) if frames.axis == "case" else result.batch
+        cases = (len(result.cases),) if hasattr(result, "cases") else ()
+        shape = (*result.batch, *cases)
+        if frames.axis == "mode":
+            shape = (*cases, len(frames) // math.prod(cases))
         try:
             return int(np.ravel_multi_index(member, shape))
         except ValueError:
