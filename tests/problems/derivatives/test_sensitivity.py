@@ -87,3 +87,11 @@ def test_complex_outputs():
 def test_names_are_checked():
     with pytest.raises(ArgumentError, match="no output 'sum'"):
         rod().sensitivities(outputs=["sum"], k=torch.ones(6).double(), f=1.0)
+
+
+def test_of_nothing_there_is_no_table():
+    problem = rod().updated(
+        diffusivity=Parameter("k", default=1.0), source=Parameter("f", default=1.0)
+    )
+    with pytest.raises(ArgumentError, match=r"give values of parameters \(there are: k f\)"):
+        problem.sensitivities()

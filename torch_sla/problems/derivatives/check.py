@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, GradientError
+from torch_sla.errors import GradientError
 from torch_sla.problems.derivatives.gradient import (
     Output,
     leaves_of,
+    nothing_given,
     scalar,
     solved,
     value_and_grad,
@@ -146,9 +147,7 @@ def check_gradients(
 ) -> GradientCheck:
     """Measure Taylor remainder orders; see `Problem.check_gradients`."""
     if not values:
-        raise ArgumentError(
-            f"there is nothing to differentiate: {_remedy(problem)}, or give points"
-        )
+        raise nothing_given(problem)
     target = cubic if output is None else output
     value, gradients = value_and_grad(problem, target, values, start)
     generator = torch.Generator().manual_seed(seed)
@@ -188,16 +187,6 @@ def check_gradients(
         except GradientError as error:
             notes.append(f"no product with the Jacobian: {error}")
     return GradientCheck(tuple(tests), steps, mismatch, tuple(notes))
-
-
-def _remedy(problem: Problem) -> str:
-    """Say what could be differentiated with respect to; a sweep takes no value of what its cases vary."""
-    if not problem.declared:
-        return "the problem declares no parameter; make a value a Parameter('name', default=...)"
-    can = list(getattr(problem.compile(), "unvaried", problem.declared))
-    if can:
-        return f"give values of parameters (there are: {' '.join(can)})"
-    return f"the cases vary every parameter ({' '.join(problem.declared)}); check the problem that the sweep is of"
 
 
 def _noise_of(

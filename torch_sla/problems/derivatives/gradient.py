@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from torch_sla.problems.solution import Solution
     from torch_sla.problems.specs.problem import Problem
 
-__all__ = ["Output", "filled", "leaves_of", "reaching", "scalar", "solved", "value_and_grad"]
+__all__ = [
+    "Output",
+    "filled",
+    "leaves_of",
+    "nothing_given",
+    "reaching",
+    "scalar",
+    "solved",
+    "value_and_grad",
+]
 
 Output = str | Callable[["Solution"], Tensor]
 
@@ -90,6 +99,19 @@ def value_and_grad(
         raise GradientError("the output does not depend on anything that was given")
     gradients = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
     return value.detach(), filled(leaves, gradients)
+
+
+def nothing_given(problem: Problem) -> ArgumentError:
+    """Say what could be differentiated with respect to; a sweep takes no value of what its cases vary."""
+    can = list(getattr(problem.compile(), "unvaried", problem.declared))
+    if not problem.declared:
+        remedy = "the problem declares no parameter; make a value a Parameter('name', default=...)"
+    elif can:
+        remedy = f"give values of parameters (there are: {' '.join(can)})"
+    else:
+        every = " ".join(problem.declared)
+        remedy = f"the cases vary every parameter ({every}); check the problem that the sweep is of"
+    return ArgumentError(f"there is nothing to differentiate: {remedy}, or give points")
 
 
 def filled(leaves: Mapping[str, Tensor], gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:

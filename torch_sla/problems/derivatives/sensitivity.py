@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.adjoint.jacobian import jacobian
+from torch_sla.problems.derivatives.gradient import nothing_given
 from torch_sla.problems.derivatives.products import Linearised, units
 from torch_sla.problems.expression import nearest
 
@@ -90,6 +91,8 @@ def sensitivities(
     start: Tensor | None = None,
 ) -> Sensitivities:
     """Return derivatives of outputs; see `Problem.sensitivities`."""
+    if not values:
+        raise nothing_given(problem)
     point = Linearised.at(problem, values, start)
     known = point.names
     for name in outputs:

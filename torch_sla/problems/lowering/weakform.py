@@ -25,6 +25,7 @@ from torch_sla.problems.specs.written import Formula
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch_sla.assembly.mesh import Mesh
     from torch_sla.problems.expression.measures import Integral
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import BasisSites
@@ -79,17 +80,30 @@ class WeakForm(Model):
     def _degree(self, integral: Integral) -> tuple[float, float]:
         return degrees(integral.expression.root, self.ranks)
 
+    def check_places(self) -> Mesh:
+        """Check where integrals are as well."""
+        for integral in self.spec.integrals:
+            self._selected(integral)
+        return super().check_places()
+
     # -- terms ----------------------------------------------------------------------------------
+
+    def _selected(self, integral: Integral) -> Tensor | None:
+        """Return the facets or cells an integral names; None where it names none."""
+        if integral.on is None:
+            return None
+        on = (integral.on,)
+        if integral.over == "ds":
+            return self.select_facets(on, "residual")
+        return select_cells(self.mesh, on, "residual")
 
     def _sites(self, scene: Scene, integral: Integral) -> tuple[BasisSites, Tensor | None]:
         """Return where an integral is, and a factor that is 0 outside the cells it names."""
+        inside = self._selected(integral)
         if integral.over == "ds":
-            on = integral.on
-            facets = self.boundary if on is None else self.select_facets((on,), "residual")
-            return scene.facets(facets), None
-        if integral.on is None:
+            return scene.facets(self.boundary if inside is None else inside), None
+        if inside is None:
             return scene.cells(), None
-        inside = select_cells(self.mesh, (integral.on,), "residual")
         mask = torch.zeros(self.mesh.n_cells, 1, dtype=self.dtype, device=self.device)
         mask[inside] = 1.0
         return scene.cells(), mask

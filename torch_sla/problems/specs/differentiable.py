@@ -235,6 +235,11 @@ class Differentiable:
             Where iterations begin, as for `solve`.
         outputs
             Names of outputs or fields; all outputs when left out.
+
+        Raises
+        ------
+        ArgumentError
+            Where nothing is given: defaults are not differentiated by.
         """
         from torch_sla.problems.derivatives.sensitivity import sensitivities
 

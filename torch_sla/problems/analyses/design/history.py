@@ -33,6 +33,8 @@ class History:
     >>> history.append({"iteration": 0, "objective": 2.0})
     >>> len(history), history["objective"], history[-1]["iteration"]
     (1, [2.0], 0)
+    >>> history
+    History(1 rows of iteration objective)
     """
 
     def __init__(self, rows: list[dict[str, Any]] | None = None) -> None:
@@ -56,6 +58,9 @@ class History:
             known = " ".join(self.names)
             raise KeyError(f"no column is called {which!r}; columns: {known}")
         return [row.get(which) for row in self.rows]
+
+    def __repr__(self) -> str:
+        return f"History({len(self)} rows of {' '.join(self.names) or 'nothing'})"
 
     @property
     def names(self) -> list[str]:
