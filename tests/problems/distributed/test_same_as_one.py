@@ -57,6 +57,21 @@ def test_parts_of_a_problem_that_asks_for_a_quadrature(case: str) -> None:
     assert float((wanted.loss - whole(case).loss).abs()) > 1e-9 * float(wanted.loss.abs())
 
 
+@pytest.mark.parametrize("measure", ["ds('x > 0.9')", "ds('x > 0.4')", "ds('y > 0.2')"])
+def test_measures_of_weak_forms_are_chosen_on_the_whole(measure: str) -> None:
+    problem = sla.WeakFormProblem(
+        mesh=sla.RectangleMesh(cells=(6, 4)),
+        unknowns=[sla.Unknown("u", test="v")],
+        residual=f"dot(grad(u), grad(v)) - v*{measure}",
+        boundary=[sla.Dirichlet("left", 0.0)],
+        outputs=[sla.Integral("mean", "u")],
+    )
+    mean = distribute(problem, 3).solve()["mean"]
+    close(mean, problem.solve()["mean"], "mean")
+    if measure == "ds('x > 0.9')":
+        assert float(mean) == pytest.approx(0.5)  # of u = x
+
+
 @pytest.mark.distributed
 @pytest.mark.parametrize(
     ("case", "size"),

@@ -181,6 +181,9 @@ def _selectors(spec: FieldProblem) -> Iterator[tuple[str, str]]:
                 if names is not None and not isinstance(names, str):
                     for name in names:
                         yield name, f"{kind}.{i}.{side}"
+    for integral in getattr(spec, "integrals", ()):  # of a weak form
+        if integral.over == "ds" and integral.on is not None:
+            yield integral.on, "residual"
 
 
 def points_named(spec: FieldProblem) -> Iterator[tuple[str, tuple[tuple[float, ...], ...]]]:
