@@ -82,7 +82,7 @@ def test_their_gradients(name: str) -> None:
         constraints=[constraint],
         optimizer=MMA(max_iterations=2),
     )
-    oracle = problem.compile().oracle({})
+    oracle = problem.oracle()
     x, g = oracle.start, torch.Generator().manual_seed(1)
     x = x + 0.05 * torch.rand(x.shape, generator=g, dtype=x.dtype)
     way, h = torch.randn(x.shape, generator=g, dtype=x.dtype), 1e-5
