@@ -21,6 +21,7 @@ from torch_sla import (
     Variable,
     distribute,
 )
+from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.communicator import InProcess
 from torch_sla.linalg.distributed.processes import Processes
 from torch_sla.problems.checkpoint import Checkpoints
@@ -133,6 +134,8 @@ def fails_on(rank: int, bad: int, kind: str, folder: Path) -> Any:
         calls.append(rank)
         if rank == bad and len(calls) > 2:
             raise MemoryError("no room")
+        if kind == "two goals" and len(calls) > 2:  # which alone would be a point to turn back from
+            raise ArgumentError("no such value")
         return solution["i"]  # type: ignore[no-any-return]
 
     match kind:
@@ -143,7 +146,7 @@ def fails_on(rank: int, bad: int, kind: str, folder: Path) -> Any:
         case "bound":
             bounds = (0.5, 2.0 + rank)
             found = DesignProblem(**{**shared, "variables": [Variable("k", bounds=bounds)]})
-        case "goal":
+        case "goal" | "two goals":
             found = DesignProblem(**{**shared, "objective": goal})
         case "part of a goal":  # of which each process has its own
             found = DesignProblem(**{**shared, "objective": lambda s: s.u.square().sum()})
@@ -183,6 +186,7 @@ def going_wrong(group: Any, kind: str, bad: int, folder: Path) -> tuple[str, flo
         ("file", 1, "No such file"),
         ("initial", 0, "No such file"),
         ("goal", 1, "MemoryError('no room')"),
+        ("two goals", 1, "the goals cannot be evaluated"),
         ("bound", 1, "the ranks disagree on `variables`"),
         ("part of a goal", 1, "the ranks disagree on the objective"),
         ("kept march", 1, "no space left"),

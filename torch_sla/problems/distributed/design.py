@@ -14,6 +14,7 @@ from torch_sla.errors import RankError, SpecError
 from torch_sla.linalg.distributed.communicator import described
 from torch_sla.linalg.distributed.everywhere import agreed, everywhere
 from torch_sla.problems.analyses.design.model import Design
+from torch_sla.problems.analyses.design.oracle import REJECTED
 from torch_sla.problems.design.optimizers.scipy import PRODUCTS
 from torch_sla.problems.distributed.problem import DistributedProblem, shared_problem
 from torch_sla.problems.distributed.together import told, watched
@@ -134,18 +135,21 @@ class _SharedDesign(Design):
     def evaluated(self, evaluate: Callable[[], Quantities]) -> Quantities:
         """Evaluate goals on every process; where that fails or differs on some, none goes on.
 
-        A function of Python may forget that each process has its own part of a field.
+        Only where it fails on all, and all would try another point, does the search do that. A function of Python may
+        forget that each process has its own part of a field.
         """
 
         def attempt() -> tuple[Quantities | Exception, list[float]]:
             try:
-                return evaluate(), [0.0, 1.0]
+                return evaluate(), [1.0, 0.0, 0.0]
+            except REJECTED as error:
+                return error, [0.0, 1.0, 0.0]
             except Exception as error:  # noqa: BLE001  raised below, when all know
-                return error, [1.0, 0.0]
+                return error, [0.0, 0.0, 1.0]
 
-        found, (failed, fine) = everywhere(self._comm, self._where, attempt, 2)
-        if failed:
-            agreed(self._comm, self._where, partial(_raised, found, alike=not fine))
+        found, outcomes = everywhere(self._comm, self._where, attempt, 3)
+        if sum(outcomes) > 1:
+            agreed(self._comm, self._where, partial(_raised, found))
         if isinstance(found, Exception):
             raise found
         self._comm.agree({f"the {name}": described(x) for name, x in _named(found)})
@@ -202,9 +206,9 @@ def _declared(spec: DesignProblem) -> dict[str, str]:
     return {f"`{name}`": str(canonical(value)) for name, value in fields.items()}
 
 
-def _raised(found: Quantities | Exception, *, alike: bool) -> None:
-    """Raise what failed here and not on all others, as an error that no search takes for a bad point."""
-    if isinstance(found, Exception) and not alike:
+def _raised(found: Quantities | Exception) -> None:
+    """Raise what failed here and otherwise on others, as an error that no search takes for a bad point."""
+    if isinstance(found, Exception):
         raise RankError(f"the goals cannot be evaluated: {found!r}") from found
 
 

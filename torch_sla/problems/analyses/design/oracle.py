@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from torch_sla.problems.analyses.design.model import Design
     from torch_sla.problems.design.optimizers.oracle import Evaluation
 
-__all__ = ["DesignOracle"]
+__all__ = ["REJECTED", "DesignOracle"]
 
 SINGLE = 1e-6
 """Rounding of results in single precision."""
+
+REJECTED = (SolveError, ArgumentError, GradientError)
+"""Errors that after the start mean that there is no value at a point."""
 
 
 class DesignOracle(FunctionOracle):
@@ -145,7 +148,7 @@ class DesignOracle(FunctionOracle):
     def settle(self) -> None:
         """Take errors from here on as points without a value: the declaration has been evaluated before."""
         # What was right for one design is wrong for another because of its values alone.
-        self.rejects = (SolveError, ArgumentError, GradientError)
+        self.rejects = REJECTED
 
     def accept(self, x: Tensor) -> None:
         """Take note of an iterate ``[n]``: what is remembered of its solves serves later ones."""
