@@ -12,7 +12,6 @@ from torch_sla.errors import SpecError
 from torch_sla.problems.analyses.design.history import History
 from torch_sla.problems.analyses.design.solution import DesignSolution
 from torch_sla.problems.design.optimizers.base import GROWING, SINCE, State
-from torch_sla.problems.design.optimizers.optimality import violation
 from torch_sla.problems.identity import fingerprint, run_identity
 from torch_sla.problems.progress import Reporter
 from torch_sla.problems.specs.hashing import spec_hash
@@ -134,7 +133,7 @@ class _Run:
     def _first(self, x: Tensor) -> State:
         oracle = self.oracle
         x = x.clamp(oracle.lower, oracle.upper)
-        oracle.measure(x, oracle.begin(x))
+        oracle.sizes = oracle.measure(x, oracle.begin(x))
         state: State = self.optimizer.start(oracle, x, oracle.lower, oracle.upper)
         self.first = float(state.figures.get("optimality", 1.0)) or 1.0
         self.after(state)
@@ -258,11 +257,15 @@ class _Run:
             not self.oracle.forward.depends
         ):  # else values of steps are as accurate as they needed to be
             state = self.optimizer.best(state)
-        violated = violation(state.constraints, self.oracle.equalities)
-        if violated > self.optimizer.constraint_tolerance:
-            reason = f"{state.reason}; constraints are violated by up to {violated:.3g}"
-            state = replace(state, reason=reason)
         state = replace(state, evaluation=self.oracle.declared(state.evaluation))
+        violated = self.oracle.violated(state.x, state.evaluation)
+        if violated > self.optimizer.constraint_tolerance:
+            why = f"{state.reason}; constraints are violated by up to {violated:.3g}"
+            if state.converged:
+                why += (
+                    " of their size here, far below that at the start; start again from this design"
+                )
+            state = replace(state, reason=why, converged=False)
         values = self._values(state)
         solutions = self.oracle.forward.exact(values, self.design.models)
         return DesignSolution(self.whole, state, values, solutions, self.history, self.offset)

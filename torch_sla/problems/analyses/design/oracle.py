@@ -14,6 +14,7 @@ from torch_sla.problems.analyses.analysis import frame_of
 from torch_sla.problems.analyses.design.forward import Forward
 from torch_sla.problems.analyses.design.scope import DesignScope
 from torch_sla.problems.design.optimizers.function import FunctionOracle, Quantities
+from torch_sla.problems.design.optimizers.optimality import violation
 from torch_sla.problems.design.optimizers.oracle import RejectedPoint
 from torch_sla.problems.specs.python import PythonFunction
 
@@ -54,7 +55,7 @@ class DesignOracle(FunctionOracle):
     forward
         The forward solves, and what they remember.
     sizes
-        What the constraints ``[m]`` are divided by, as `measure` found it; None divides by nothing.
+        What the constraints ``[m]`` are divided by, as `measure` returned it; None divides by nothing.
     """
 
     def __init__(
@@ -99,22 +100,36 @@ class DesignOracle(FunctionOracle):
         self.settle()
         return found
 
-    def measure(self, x: Tensor, at: Evaluation) -> None:
-        """Divide constraints from here on by their sizes at a first point, so that units do not matter.
+    def measure(self, x: Tensor, at: Evaluation) -> Tensor:
+        """Return the sizes ``[m]`` of constraints as declared, in which units do not matter, at a point.
 
-        A size is that of the value, or of the change over the ranges of all variables, if that is larger. What numbers
-        in its text measure stays as it is.
+        A size is that of the value, or of the change to first order with all variables, if that is larger: with each by
+        its largest entry, there or at the start, and no more than the width of its bounds. What numbers in its text
+        measure has size 1.
         """
         lengths = self.upper - self.lower
         for where in self.unknowns.ranges.values():
-            typical = float(x[where].abs().max()) or 1.0
-            lengths[where] = torch.where(lengths[where].isfinite(), lengths[where], typical)
+            width, first = lengths[where], float(self.start[where].abs().max())
+            typical = torch.minimum(width, x[where].abs().max().clamp(min=first or 1.0))
+            # A variable that begins at 0 tells nothing of its size, and bounds do.
+            lengths[where] = torch.where(width.isfinite() & (first == 0), width, typical)
         sizes = torch.maximum(at.constraints.abs(), at.jacobian.abs() @ lengths)
         texts = [c for c in self.design.spec.constraints if not isinstance(c, PythonFunction)]
         relative = torch.zeros(sizes.numel(), dtype=torch.bool)
         for i, told in enumerate(told for text in texts for told in text.expression.relative):
             relative[i] = told
-        self.sizes = torch.where(relative | (sizes == 0), 1.0, sizes)
+        return torch.where(relative | (sizes == 0), 1.0, sizes)
+
+    def violated(self, x: Tensor, declared: Evaluation) -> float:
+        """Return the largest violation of constraints as ``declared`` at ``x``, in sizes of the search.
+
+        A search that begins where a constraint is huge cares little for what it is at the end: a size that is more than
+        ten times that at ``x`` is taken from there.
+        """
+        sizes = self.measure(x, declared)
+        if self.sizes is not None:
+            sizes = torch.minimum(10.0 * sizes, self.sizes)
+        return violation(declared.constraints / sizes, self.equalities)
 
     def value_and_grad(self, x: Tensor) -> Evaluation:
         """Evaluate at ``x``, constraints in their sizes; a value that is not finite is rejected."""
