@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -197,6 +199,20 @@ def test_a_routine_that_ends_far_from_a_minimum_has_not_converged() -> None:
         assert float((last.x - 1e-6).abs().max()) > 1e-6
         assert not last.converged
         assert "times the objective is left to gain" in last.reason
+
+
+def test_a_routine_that_ends_early_tells_what_is_left() -> None:
+    """Of a convex function with a linear constraint, what the slope leaves to gain is at least what is."""
+    best = (LOADS / BEST).sum()
+    early, late = (
+        rod(optimizer={**SLSQP, "options": options}).solve() for options in ({}, {"ftol": 1e-14})
+    )
+    told = re.search(r"by its slope, (\S+) times the objective is left to gain", early.reason)
+    assert early.converged
+    assert told
+    assert 1e-6 < early.objective / best - 1 <= float(told[1]) < 5e-2
+    assert late.converged
+    assert late.objective == pytest.approx(best, rel=1e-7)
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e-6])

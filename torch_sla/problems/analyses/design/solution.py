@@ -32,7 +32,8 @@ class DesignSolution(Named):
     solution
         The forward solution at the design; of several problems, solutions by name.
     converged, reason
-        Whether a tolerance was met, and why the search ended.
+        Whether a tolerance was met, and why the search ended. The tolerance may be one of a library's routine, which
+        leaves more to gain than ``gradient_tolerance``; the reason tells how much.
     objective
         The least value found.
     iterations

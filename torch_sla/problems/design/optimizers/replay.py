@@ -215,16 +215,20 @@ class Replayed(Optimizer):
                     return
             client.answers.put(None)
 
-    @staticmethod
-    def _believed(state: State, ended: bool) -> State:
-        """Return the state, not converged where only the routine says so and slopes say the contrary."""
+    def _believed(self, state: State, ended: bool) -> State:
+        """Return the state, not converged where only the routine says so and slopes say the contrary.
+
+        The reason tells what the slope leaves to gain, wherever that is more than the tolerance: the routine promises
+        less.
+        """
         optimality, slope = state.figures["optimality"], float(state.memory["slope"])
         size = max(abs(state.value), NOTHING * slope)
         share = optimality * slope / size if size > 0 else 0.0
-        if not ended or not state.converged or min(share, optimality) <= DOUBTFUL:
+        if not ended or not state.converged or share <= self.gradient_tolerance:
             return state
+        good = min(share, optimality) <= DOUBTFUL
         why = f"{state.reason}; by its slope, {share:.2g} times the objective is left to gain"
-        return replace(state, converged=False, reason=why)
+        return replace(state, converged=good, reason=why)
 
 
 class _Log:

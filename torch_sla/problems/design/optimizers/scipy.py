@@ -49,9 +49,9 @@ class Scipy(Replayed):
     well (but for the `xtol` of TNC, which is 0 where it is left out, since it means a length near 1). What the method
     sees of an objective that begins below 1 is the ratio to this first size, so that a compliance of 1e-9 J is no zero
     to it. Variables whose range is below 1/128 or from 128 on are seen over a power of two near it, so that lengths in
-    `options` (`rhobeg`, `xtol`) are shares of it. Where its own tolerances end the search, and the slope says that much
-    is left to gain, the search has not converged. Methods that take Hessian-vector products get them where the problem
-    offers them.
+    `options` (`rhobeg`, `xtol`) are shares of it. Where its own tolerances end the search, `reason` tells what the
+    slope leaves to gain, to first order; the search has converged if that is at most 1 % of the objective or of what it
+    was at the start. Methods that take Hessian-vector products get them where the problem offers them.
 
     Parameters
     ----------
