@@ -216,11 +216,12 @@ def results(solution: Named) -> Table:
     """Make the table of the fields and outputs of a solution."""
     ranges = {}
     for name, field in solution.fields.items():
-        u, shown = field.detach(), name
+        u, shown = solution.told(field), name
         if u.is_complex():
             u, shown = u.abs(), f"|{name}|"
         ranges[shown] = (float(u.min()), float(u.max()))
-    table = outputs_table(solution.spec, ranges, solution.outputs)
+    outputs = {name: solution.told(value) for name, value in solution.outputs.items()}
+    table = outputs_table(solution.spec, ranges, outputs)
     for name, when in solution.events.items():
         times = [_when(t) for t in when.detach().reshape(-1)[:6].tolist()]
         more = f"  {list(when.shape)}" if when.numel() > len(times) else ""

@@ -20,8 +20,19 @@ __all__ = ["SolveInfo", "failed", "unsolved"]
 _LIVE = ("plan", "matrix", "estimate_rcond")
 
 
-def unsolved() -> GradientError:
-    """Return what to raise where the derivative of a solution is asked for that is none."""
+def unsolved(*, together: bool = False) -> GradientError:
+    """Return what to raise where the derivative of a solution is asked for that is none.
+
+    Parameters
+    ----------
+    together
+        Whether it is one of a batch that has derivatives as a whole or not at all.
+    """
+    if together:
+        return GradientError(
+            "members of the batch did not converge, and a nonlinear batch has derivatives as a whole or not at all; "
+            "solve without them (`info.solved` tells which), or let the solve raise (`throw=True`)"
+        )
     return GradientError(
         "the solve did not converge, so its result has no derivative; let it raise (`throw=True`), or leave what "
         "did not converge out of the loss"
@@ -55,6 +66,9 @@ class SolveInfo:
         a declared nullspace or rank deficiency.
     notes
         Fallbacks, refinement steps and what was not done, in words.
+    solved
+        Of a solve that did not converge, which members of the batch have a solution ``[*batch]``; what has several
+        right-hand sides or loads on one matrix is judged as one. None where all have.
     matrix
         Values that `rcond` is estimated of, or how to get them again.
     estimate_rcond
@@ -80,6 +94,7 @@ class SolveInfo:
     plan: SolvePlan | None = field(default=None, repr=False)
     inconsistency: float = 0.0
     notes: list[str] = field(default_factory=list)
+    solved: Tensor | None = field(default=None, repr=False, compare=False)
     matrix: Tensor | Callable[[], Tensor] | None = field(default=None, repr=False, compare=False)
     estimate_rcond: Callable[[Tensor], float | None] | None = field(
         default=None, repr=False, compare=False
@@ -107,7 +122,9 @@ class SolveInfo:
         """Return what JSON can hold: all but the plan, the matrix and what `rcond` is found by."""
         told = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _LIVE}
         history = [float(r) for r in self.history]
-        return {**told, "result": self.result.name, "history": history, "notes": [*self.notes]}
+        solved = None if self.solved is None else self.solved.tolist()
+        more = {"history": history, "notes": [*self.notes], "solved": solved}
+        return {**told, "result": self.result.name, **more}
 
     @classmethod
     def of_plain(cls, told: Mapping[str, Any]) -> SolveInfo:
@@ -118,7 +135,12 @@ class SolveInfo:
         >>> SolveInfo.of_plain(SolveInfo(iterations=3).plain()).iterations
         3
         """
-        return cls(**{**told, "result": Result[told["result"]]})
+        solved = told.get("solved")
+        if solved is not None:
+            import torch
+
+            solved = torch.tensor(solved, dtype=torch.bool)
+        return cls(**{**told, "result": Result[told["result"]], "solved": solved})
 
     def log(self) -> None:
         """Write the plan and this report to the logger ``torch_sla``."""

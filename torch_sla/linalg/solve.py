@@ -144,6 +144,8 @@ def solve(
     else:
         x = (linear_solve if A.is_square else least_squares)(values, rhs, state)
     report = state.report()
+    if not report.converged:
+        report.solved = state.solved(layout.batch)
     logger.debug(
         "%d x %d with %s %s: %s, %d iterations, residual %.2e",
         *(*pattern.shape, report.backend, report.method, report.result.name.lower()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -112,6 +113,13 @@ class SolverState(Attempts, Whole):
     def failed(self) -> bool:
         """Whether some member has no solution, as `throw` being False allows."""
         return bool(self._unsolved)
+
+    def solved(self, batch: tuple[int, ...]) -> Tensor:
+        """Return which members of a batch have a solution, bool ``[*batch]``."""
+        every = [mark not in self._unsolved for mark in self._prints or ()]
+        if len(every) != prod(batch):  # as under transforms, which have members of their own
+            every = [all(every)] * prod(batch)
+        return torch.tensor(every, dtype=torch.bool).reshape(batch)
 
     @outside_autocast
     def run(

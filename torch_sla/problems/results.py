@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg import SolveInfo
 
-__all__ = ["Drawn", "Named", "Outputs"]
+__all__ = ["Drawn", "Named", "Outputs", "marked"]
 
 
 class Outputs:
@@ -69,6 +69,16 @@ class Named(Outputs):
     events: Mapping[str, Tensor] = MappingProxyType({})
 
     @property
+    def members(self) -> tuple[int, ...]:
+        """Dimensions of all that was solved for besides each other: batches, and cases."""
+        return tuple(getattr(self, "batch", ()))
+
+    def told(self, value: Tensor) -> Tensor:
+        """Return a field or an output as tables and pages show it: NaN of members that did not converge."""
+        solved = self.info.solved
+        return marked(value, None if solved is None else solved.expand(self.members))
+
+    @property
     def arcs(self) -> dict[str, Tensor]:
         """Length along each `Line` of the outputs at its points, by name ``[n]``."""
         return _arcs(self.spec)
@@ -112,6 +122,16 @@ class Named(Outputs):
         from torch_sla.problems.report.page import write_report
 
         write_report(self, path, command=command, seconds=seconds)
+
+
+def marked(value: Tensor, solved: Tensor | None) -> Tensor:
+    """Return ``[*batch, ...]`` without its graph, NaN where ``solved [*batch]`` is not; None has all."""
+    value = value.detach()
+    if solved is None:
+        return value
+    own = solved.to(value.device)
+    own = own.reshape([*own.shape, *[1] * (value.ndim - own.ndim)])
+    return torch.where(own, value, torch.nan)
 
 
 def _arcs(problem: Any) -> dict[str, Tensor]:

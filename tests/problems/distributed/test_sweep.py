@@ -9,6 +9,7 @@ from torch_sla import (
     Dirichlet,
     HyperelasticityProblem,
     IntervalMesh,
+    Maximum,
     Neumann,
     NonlinearProblem,
     Parameter,
@@ -69,3 +70,17 @@ def test_fields_of_vectors_and_vectors_of_roots() -> None:
     torch.testing.assert_close(
         two.u, torch.tensor([2.0, -3.0], dtype=torch.float64)[:, None].expand(2, 6)
     )
+
+
+def test_cases_that_fail_are_named_and_no_numbers_of_the_table() -> None:
+    line = bratu().of.updated(outputs=[Maximum("most", "u")])
+    sweep = SweepProblem(of=line, cases={"lam": [1.0, 50.0, 2.0]})
+    found = distribute(sweep, 2).solve(throw=False)
+    assert found.failed == [1]
+    assert found.info.notes[-1] == "cases that did not converge, counted from 0: 1"
+    truth = SweepProblem(of=line, cases={"lam": [1.0, 2.0]}).solve()
+    nan = torch.tensor(torch.nan, dtype=torch.float64)
+    first, last = truth["most"]
+    shown = torch.tensor([row["most"] for row in found.table], dtype=torch.float64)
+    expected = torch.stack([first, nan, last])
+    torch.testing.assert_close(shown, expected, equal_nan=True, rtol=1e-8, atol=0.0)

@@ -189,6 +189,10 @@ def newton_batch(
         info.iterations += 1
     relative = size / torch.where(first > 0, first, torch.ones_like(first))
     info.residual = float(relative.max())
+    if not info.converged:
+        # Whoever was still on the way has no solution either.
+        done = (size <= target) | floored
+        info.solved = (done & torch.isfinite(size) & torch.isfinite(norm(u))).cpu()
     if rest and bool((floored & (size > target)).any()):
         info.notes.append(
             "as accurate as rounding lets it: the residual is that of what the unknowns are added to"

@@ -154,6 +154,9 @@ class NonlinearInfo:
         What was used.
     notes
         What else happened.
+    solved
+        Of a batch that did not converge as a whole, which members have a solution ``[*batch]``; None where that is not
+        told.
     """
 
     result: Result = Result.CONVERGED
@@ -162,6 +165,7 @@ class NonlinearInfo:
     history: list[float] = field(default_factory=list)
     method: str = ""
     notes: list[str] = field(default_factory=list)
+    solved: torch.Tensor | None = field(default=None, repr=False, compare=False)
 
     @property
     def converged(self) -> bool:
@@ -184,4 +188,4 @@ class NonlinearInfo:
     def require_derivative(self) -> None:
         """Raise where the result has no derivative."""
         if not self.converged:
-            raise unsolved()
+            raise unsolved(together=self.solved is not None and bool(self.solved.any()))

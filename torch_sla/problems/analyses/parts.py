@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,7 @@ class Parts:
     fields, outputs
         By name, ``[*batch, ...]``.
     info
-        The worst of all cases.
+        The worst of all cases; its ``solved`` is ``[*batch]``, too.
     """
 
     def __init__(
@@ -50,7 +51,10 @@ class Parts:
         def wide(every: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {n: v.expand(*batch, *v.shape[len(own) :]) for n, v in every.items()}
 
-        return cls(batch, wide(solution.fields), wide(outputs), solution.info)
+        info: SolveInfo = solution.info
+        if info.solved is not None:
+            info = replace(info, solved=info.solved.expand(batch))
+        return cls(batch, wide(solution.fields), wide(outputs), info)
 
     @classmethod
     def restored(cls, records: Mapping[str, Tensor], data: Mapping[str, Any]) -> Parts:
@@ -96,8 +100,16 @@ class Parts:
         fields = _behind(self.fields, more.fields, axis)
         outputs = _behind(self.outputs, more.outputs, axis)
         info = more.info
+        if not (info.converged and self.info.converged):
+            info.solved = torch.cat([_solved(self), _solved(more)], -1)
         info.absorb(self.info)
         return Parts((*self.batch[:-1], self.batch[-1] + more.batch[-1]), fields, outputs, info)
+
+
+def _solved(parts: Parts) -> Tensor:
+    """Return which cases have a solution ``[*batch]``."""
+    found = parts.info.solved
+    return torch.ones(parts.batch, dtype=torch.bool) if found is None else found
 
 
 def _behind(

@@ -21,6 +21,7 @@ from torch_sla.problems.specs.of import times_in
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from torch_sla.linalg import SolveInfo
     from torch_sla.problems.analyses.watching import Watching
     from torch_sla.problems.specs.sweep import SweepProblem
 
@@ -28,6 +29,8 @@ __all__ = ["Sweep", "SweepSolution", "case_rows", "write_cases"]
 
 _MOST, _WORK = 64, 200_000
 """Cases of one part at most, and unknowns times steps of one."""
+_NAMED = 20
+"""Cases that did not converge, of which a note tells the numbers."""
 
 
 class Sweep(Analysis):
@@ -216,6 +219,8 @@ class SweepSolution(Drawn, Named):
         self.model, self._solution, self._parts, self._points = analysis, solution, parts, points
         self.cases = analysis.spec.every
         self.info, self.fields, self.outputs = parts.info, parts.fields, parts.outputs
+        if failed := self.failed:
+            self.info.notes.append(note_of_failed(failed))
 
     @property
     def solution(self) -> Any:
@@ -237,6 +242,16 @@ class SweepSolution(Drawn, Named):
         return frame.mesh.points
 
     @property
+    def failed(self) -> list[int]:
+        """Which cases did not converge, counted from 0: some with ``throw=False``, in any member of a batch."""
+        return failed_of(self.info)
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """Dimensions of batches and, behind them, of the cases."""
+        return self._parts.batch
+
+    @property
     def u(self) -> Tensor:
         """The first field of all cases."""
         return next(iter(self.fields.values()))
@@ -248,12 +263,16 @@ class SweepSolution(Drawn, Named):
 
     @property
     def table(self) -> list[dict[str, Any]]:
-        """One row for each case: the varied values and all numbers of the outputs that are no fields."""
+        """One row for each case: the varied values and all numbers of the outputs that are no fields.
+
+        Numbers of cases that did not converge are NaN.
+        """
         if self.batch:
             raise ArgumentError(
                 f"the outputs have batch dimensions {list(self.batch)}; a table holds one member"
             )
-        return completed(case_rows(self.cases), self.spec, self.outputs)
+        outputs = {name: self.told(value) for name, value in self.outputs.items()}
+        return completed(case_rows(self.cases), self.spec, outputs)
 
     def save(self, path: str | Path) -> None:
         """Write the table as ``.csv``, with identity as ``.json``; arrays as ``.npz``; fields as ``.pvd .xdmf``."""
@@ -300,6 +319,22 @@ def _kept_failure(parts: Parts, done: int) -> SolveError:
         iterations=info.iterations,
         residual=info.residual,
     )
+
+
+def failed_of(info: SolveInfo) -> list[int]:
+    """Return which cases a report says did not converge."""
+    if info.solved is None:
+        return []
+    cases = info.solved.reshape(-1, info.solved.shape[-1]).all(0)
+    found: list[int] = (~cases).nonzero().flatten().tolist()
+    return found
+
+
+def note_of_failed(failed: Sequence[int]) -> str:
+    """Name cases that did not converge."""
+    names = ", ".join(map(str, failed[:_NAMED]))
+    more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
+    return f"cases that did not converge, counted from 0: {names}{more}"
 
 
 def case_rows(cases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -297,6 +297,8 @@ class DistributedAlgebra(DistributedProblem):
         if asked.points is not None:
             raise ArgumentError("points: there is no mesh to move")
         fields, report, home = self.lowered.find(values, asked.start, throw=asked.throw)
+        if not report.converged and report.solved is None:
+            report.solved = torch.tensor(False)
         if not asked.info:
             report.history.clear()
         return DistributedAlgebraSolution(self, fields, report, home)

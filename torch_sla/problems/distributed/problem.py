@@ -287,6 +287,8 @@ class DistributedProblem:
             start = self._checked(start)
         u, _, report = self.model.state(scene, start, throw=asked.throw, progress=asked.progress)
         scene.verdict.failed = scene.trial = not report.converged
+        if not report.converged and report.solved is None:
+            report.solved = torch.tensor(False)
         outputs = TakenInParts(self.division, scene, u).outputs()
         if not asked.info:
             report.history.clear()

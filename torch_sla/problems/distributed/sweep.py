@@ -12,12 +12,19 @@ from torch_sla.errors import ArgumentError, SolveError
 from torch_sla.lazy import cached_property
 from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.problems.analyses.analysis import inside
-from torch_sla.problems.analyses.sweep import Sweep, case_rows, write_cases
+from torch_sla.problems.analyses.sweep import (
+    Sweep,
+    case_rows,
+    failed_of,
+    note_of_failed,
+    write_cases,
+)
 from torch_sla.problems.analyses.table import completed, write_table
 from torch_sla.problems.distributed.problem import Asked, DistributedProblem, shared_problem
 from torch_sla.problems.distributed.solution import SolutionInParts
 from torch_sla.problems.progress import Reporter
 from torch_sla.problems.report.pieces import summary_of_parts
+from torch_sla.problems.results import marked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -140,10 +147,19 @@ class DistributedSweepSolution(SolutionInParts):
         own = [{**s.outputs, **getattr(s, "events", {})} for s in solutions]
         outputs = {name: torch.stack([one[name] for one in own]) for name in own[0]}
         info = solutions[-1].info
+        marks = [s.info.solved for s in solutions]
         for solution in solutions[:-1]:
             info.absorb(solution.info)
+        if any(mark is not None for mark in marks):
+            info.solved = torch.tensor([mark is None or bool(mark.all()) for mark in marks])
+            info.notes.append(note_of_failed(failed_of(info)))
         super().__init__(problem, outputs, first.numbers, first.sizes, info, first.home)
         self.cases = problem.spec.every
+
+    @property
+    def failed(self) -> list[int]:
+        """Which cases did not converge, counted from 0: some with ``throw=False``."""
+        return failed_of(self.info)
 
     @property
     def u(self) -> Tensor:
@@ -162,8 +178,12 @@ class DistributedSweepSolution(SolutionInParts):
 
     @property
     def table(self) -> list[dict[str, Any]]:
-        """One row for each case: the varied values and all numbers of the outputs that are no fields."""
-        return completed(case_rows(self.cases), self.spec, self.outputs)
+        """One row for each case: the varied values and all numbers of the outputs that are no fields.
+
+        Numbers of cases that did not converge are NaN.
+        """
+        outputs = {name: marked(value, self.info.solved) for name, value in self.outputs.items()}
+        return completed(case_rows(self.cases), self.spec, outputs)
 
     @property
     def endings(self) -> tuple[str, ...]:

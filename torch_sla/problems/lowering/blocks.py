@@ -207,6 +207,7 @@ def solve_blocks(
     room = empty((size,), values.dtype, again=True)
     parts: dict[str, list[Tensor]] = {}
     report: SolveInfo | None = None
+    solved = torch.ones(blocks.batch, dtype=torch.bool)
     for members, part in blocks.scenes(scene):
         count = members.stop - members.start
         shape = (*blocks.batch[:dim], count, *blocks.batch[dim + 1 :])
@@ -251,11 +252,14 @@ def solve_blocks(
         part.trial = not info.converged
         for name, value in Taken(model, part, operator, here).outputs(besides=late).items():
             parts.setdefault(name, []).append(value)
+        if info.solved is not None:
+            solved.narrow(dim, members.start, count).copy_(info.solved)
         if report is not None:
             info.absorb(report)
         report = info
     if report is None or u is None:
         raise ValueError("a batch of blocks has members")
     scene.trial = not report.converged
+    report.solved = None if report.converged else solved
     taken = Taken(model, scene, None, u)
     return taken, taken.outputs({k: torch.cat(v, dim) for k, v in parts.items()}), report

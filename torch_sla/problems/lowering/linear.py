@@ -140,6 +140,9 @@ def solve_batch(
         throw=throw,
         known=None if A.is_batched else known,
     )
+    if info.solved is not None:
+        columns = info.solved[..., None, None].expand(*batch.of_matrix, 1, batch.columns)
+        info.solved = batch.join(columns).squeeze(-1)
     return batch.join(x.unsqueeze(-1) if single else x), info
 
 

@@ -208,6 +208,7 @@ class Equation:
                 step, cuts = 0.5 * step, cuts + 1
             else:
                 u = v
+                total.solved = info.solved if to == 1.0 else None  # under all loads
                 break
         if self._throw and total.result is Result.NONFINITE and not done:
             first = self._state(plain, step)
@@ -395,6 +396,9 @@ def solve_nonlinear(
     report.result = info.result if info.result is not Result.ROUNDOFF else Result.CONVERGED
     report.iterations, report.residual = info.iterations, info.residual
     report.history, report.notes = list(info.history), [*info.notes, *report.notes]
+    report.solved = info.solved
+    if not report.converged and report.solved is None:
+        report.solved = torch.zeros(u_hat.shape[:-1], dtype=torch.bool)
     inner = f" with {report.method}" if linear is not None else ""
     report.method = f"newton{inner}"
     return u, report

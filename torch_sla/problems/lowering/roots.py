@@ -74,6 +74,7 @@ class Nonlinear(Algebra):
             method="newton",
             backend="pytorch",
             notes=list(found.notes),
+            solved=found.solved,
         )
         return self.fields(u), info, given.home
 
@@ -195,6 +196,8 @@ class Nonlinear(Algebra):
             reports.append(report)
         # The report of a batch is that of the member that did worst.
         worst = max(reports, key=lambda r: (not r.converged, r.iterations))
+        if not worst.converged:
+            worst.solved = torch.tensor([r.converged for r in reports]).reshape(batch)
         return torch.stack(found).reshape(*batch, -1), worst
 
     def _guess(self, matrices: Mapping[str, SparseTensor]) -> SparseTensor:

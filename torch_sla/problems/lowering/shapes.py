@@ -216,10 +216,16 @@ def solve_shapes(
     if model.nonlinear:
         ends = shapes.each(partial(model.state, throw=throw, progress=progress), scenes, starts)
         solutions, operators = [u for u, _, _ in ends], [operator for _, operator, _ in ends]
-        report = ends[0][2]
-        for _, _, more in ends[1:]:
+        reports = [one for _, _, one in ends]
+        solved = [
+            torch.ones(u.shape[:-1], dtype=torch.bool) if one.solved is None else one.solved
+            for u, _, one in ends
+        ]
+        report = reports[0]
+        for more in reports[1:]:
             more.absorb(report)
             report = more
+        report.solved = None if report.converged else shapes.joined(solved, 0)
     else:
         operators = shapes.each(model.loaded, scenes)
         given = shapes.each(lambda scene: model.compiled.sides(model.given_values(scene)), scenes)

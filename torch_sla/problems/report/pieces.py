@@ -19,6 +19,7 @@ from torch_sla.linalg.distributed.pieces import layout_of_owned
 from torch_sla.linalg.sparse.whole import whole
 from torch_sla.problems.report.frames import real_parts
 from torch_sla.problems.report.save import how_found, small
+from torch_sla.problems.results import marked
 from torch_sla.problems.specs.outputs import Field
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def summary_of_parts(solution: SolutionInParts) -> dict[str, Any]:
     """Return the outputs that are the same everywhere and how they were found; all processes call it together."""
     comm = solution.problem.comm
     outputs = {
-        name: small(solution[name].detach().cpu())
+        name: small(marked(solution[name].cpu(), solution.info.solved))
         for name in solution
         if name not in solution.numbers
     }

@@ -69,6 +69,8 @@ def write_arrays(path: Path, solution: Named, more: Mapping[str, Tensor] | None 
     """Write outputs and fields as ``.npz``, with what identifies them and `more`, whose names come second."""
     found = {**(more or {}), **solution.fields, **solution.outputs}
     arrays = {name: value.detach().cpu().numpy() for name, value in found.items()}
+    if solution.info.solved is not None:
+        arrays.setdefault("solved", solution.info.solved.expand(solution.members).numpy())
     arrays.setdefault("identity", np.array(json.dumps(identity(solution))))
     with whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         # `np.savez` cannot hold an array that is called as one of its arguments is.
@@ -134,8 +136,8 @@ def summary(solution: Named) -> dict[str, Any]:
         **identity(solution),
         **({"unknowns": unknowns(solution)} if solution.fields else {}),
         "solve": how_found(solution.info),
-        **{name: _range(value.detach()) for name, value in solution.fields.items()},
-        "outputs": {name: small(value) for name, value in solution.outputs.items()},
+        **{name: _range(solution.told(value)) for name, value in solution.fields.items()},
+        "outputs": {name: small(solution.told(value)) for name, value in solution.outputs.items()},
         **(
             {"events": {n: plain(when) for n, when in solution.events.items()}}
             if solution.events

@@ -42,7 +42,8 @@ def outputs_part(result: Any) -> str:
     for name, value in {**result.fields, **result.outputs}.items():
         spec = specs.get(name)
         kind = str(getattr(spec, "type", "")) or ("field" if name in result.fields else "")
-        rows.append([name, kind, short(value), (spec.unit if spec else None) or "", _where(spec)])
+        unit = (spec.unit if spec else None) or ""
+        rows.append([name, kind, short(result.told(value)), unit, _where(spec)])
     parts = [table(["name", "kind", "value", "unit", "of"], rows)]
     if isinstance(result, SweepSolution):
         parts += _cases(result)
@@ -123,8 +124,8 @@ def _cases(result: SweepSolution) -> list[str]:
         order = sorted(range(len(at)), key=at.__getitem__)
         for name in [n for n in names if n != along][:8]:
             y = [every[i][name] for i in order]
-            if not all(map(math.isfinite, y)):
-                continue  # an event that never happened
+            if any(map(math.isinf, y)) or sum(map(math.isfinite, y)) < 2:
+                continue  # an event that never happened, or too few cases that converged
             curve = Curve(name, [at[i] for i in order], y)
             charts.append(figure(chart([curve], along, name, dots=True), f"{name} by case"))
     if charts:
