@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,6 @@ from torch_sla.errors import ArgumentError
 from torch_sla.problems.checkpoint import Checkpoints
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from click.testing import Result
 
 
@@ -266,3 +265,33 @@ def test_results_that_cannot_be_written_to_the_screen_are_no_traceback(
         assert done.stderr.count("No space left on device") == 1
         assert done.stdout == ""
     assert (tmp_path / "out" / "fins.csv").is_file()
+
+
+def test_a_wish_to_stop_while_modules_are_imported_is_one_line() -> None:
+    program = """
+import sys
+
+class Stop:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Stop())
+from torch_sla.cli import main
+main()
+"""
+    done = subprocess.run(
+        (sys.executable, "-c", program), capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no file that is always full")
+def test_help_that_cannot_be_written_is_no_traceback() -> None:
+    command = (sys.executable, "-m", "torch_sla.cli", "--help")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=120
+        )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["error [Errno 28] No space left on device"]
