@@ -19,18 +19,20 @@ from torch_sla import (
     IntervalMesh,
     MeshArrays,
     Neumann,
+    Newton,
     Parameter,
     Periodic,
     PointLoad,
     PoissonProblem,
     RectangleMesh,
     Robin,
+    Solver,
     StokesProblem,
     SweepProblem,
     distribute,
     load_problem,
 )
-from torch_sla.errors import ArgumentError, GradientError, SpecError
+from torch_sla.errors import ArgumentError, GradientError, SolveError, SpecError
 from torch_sla.problems.lowering.mesh import build_mesh
 
 SIDES = ["left", "right", "bottom", "top"]
@@ -334,3 +336,20 @@ def test_resonances_need_no_source() -> None:
     found = EigenProblem(of=cavity.updated(source=Parameter("s")), k=2)
     alone = cavity.updated(boundary=[Dirichlet("left", 0.0), Robin("right", coefficient="-3j")])
     assert torch.equal(found.solve().eigenvalues, EigenProblem(of=alone, k=2).solve().eigenvalues)
+
+
+@pytest.mark.parametrize("parts", [0, 2])
+def test_there_are_no_modes_about_what_is_no_state(parts: int) -> None:
+    """One step of Newton's method is none of the loaded body, and its modes were told with ``throw=False``."""
+    body = HyperelasticityProblem(
+        mesh=RectangleMesh(cells=(4, 1)),
+        law="neo_hookean",
+        constants={"mu": 1.0, "lam": 1.0},
+        density=1.0,
+        boundary=[Dirichlet("left", 0.0), Neumann("right", traction=(0.0, -0.5))],
+        solver=Solver(nonlinear=Newton(maxiter=1)),
+    )
+    modes = EigenProblem(of=body, k=2)
+    solver = distribute(modes, parts) if parts else modes
+    with pytest.raises(SolveError, match="iteration limit"):
+        solver.solve(throw=False)

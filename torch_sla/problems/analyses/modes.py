@@ -84,7 +84,7 @@ class Modes(Analysis):
         progress: ProgressCallback | None = None,
     ) -> ModalSolution:
         """Find the modes; of a nonlinear physics, those of small motions about its solution."""
-        del info
+        del info, throw  # what is not found raises
         spec, model = self.spec, self.model
         buckling = spec.kind == "buckling"
         with inside():
@@ -99,7 +99,7 @@ class Modes(Analysis):
             if not self.loaded:
                 refuse_start(start)
             start = None if start is None else model.given_start(start)
-            K, stress, operator = self._stiffness(scene, start, throw=throw, progress=progress)
+            K, stress, operator = self._stiffness(scene, start, progress)
             M = K if buckling else model.mass(scene)
             start_at = model.counted_from(scene)
         C = self._damping(scene, operator, M)
@@ -238,18 +238,19 @@ class Modes(Analysis):
         self,
         scene: Scene,
         start: Tensor | None,
-        *,
-        throw: bool,
         progress: ProgressCallback | None,
     ) -> tuple[Tensor, Tensor | None, Operator]:
-        """Return the stiffness, what stresses add to it, and the operator it is made from."""
+        """Return the stiffness, what stresses add to it, and the operator it is made from.
+
+        Modes about what is no solution mean nothing, so a state that is not found raises.
+        """
         model = self.model
         if not self.loaded:
             operator = model.unloaded(scene)
             return operator.values, None, operator
         if not model.determined:
             raise SpecError(model.undetermined, path="boundary")
-        u, operator, _ = model.state(scene, start, throw=throw, progress=progress)
+        u, operator, _ = model.state(scene, start, progress=progress)
         if not model.nonlinear:
             return operator.values, model.geometric(scene, u), operator
         recorded = torch.is_grad_enabled() and u.requires_grad

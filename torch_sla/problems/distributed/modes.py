@@ -66,9 +66,7 @@ class DistributedModes(DistributedProblem):
             refuse_start(asked.start)
         start = None if asked.start is None else self._checked(asked.start)
         scene = self._lowered.scene(values, asked.points)
-        w, flat, mass, report, rest = self._lowered.found(
-            scene, start, throw=asked.throw, progress=asked.progress
-        )
+        w, flat, mass, report, rest = self._lowered.found(scene, start, asked.progress)
         return DistributedModalSolution(self, w, flat, mass, report, scene, rest)
 
 
@@ -147,8 +145,6 @@ class _SharedModes(Modes):
         self,
         scene: SharedScene,
         start: Tensor | None,
-        *,
-        throw: bool,
         progress: ProgressCallback | None,
     ) -> tuple[Tensor, Tensor, Tensor | None, SolveInfo, Tensor | float]:
         """Return eigenvalues ``[k]``, vectors ``[k, n_held]``, the mass, how they were found, and what is rounding."""
@@ -158,7 +154,7 @@ class _SharedModes(Modes):
                 f"there are {space.layout.n} free unknowns; received {spec.k}", path="k"
             )
         with inside():
-            K, stress, _ = self._stiffness(scene, start, throw=throw, progress=progress)  # type: ignore[arg-type]
+            K, stress, _ = self._stiffness(scene, start, progress)  # type: ignore[arg-type]
         if spec.kind == "buckling":
             return *self._loads(K, stress), 0.0
         with inside():

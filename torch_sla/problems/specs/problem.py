@@ -358,7 +358,8 @@ class Problem(Differentiable, Spec):
         info
             Whether to record the residual history.
         throw
-            Whether failure raises `SolveError`, or is left in ``solution.info``.
+            Whether failure raises `SolveError`, or is left in ``solution.info``. Modes that are not found, and states
+            that they are about, raise in any case.
         folder
             Keep a run in this folder while it goes on; of problems in time, sweeps and designs.
         resume
