@@ -54,6 +54,35 @@ def test_a_run_at_its_end_takes_nothing_along(tmp_path) -> None:
     forget(folder)
 
 
+HALVES = ("state-000000002.123.part", "records-000000002.123.part", ".history.123-4.csv")
+
+
+def test_halves_that_a_killed_run_left_go_when_it_goes_on(tmp_path) -> None:
+    places = (tmp_path, tmp_path / "ranks-2" / "1")
+    mine = ("notes.part", "state-of-the-art.part", ".history.old.csv", ".thesis.123-4.csv")
+    for place in places:
+        Checkpoints(place, WHO).save(1, {"u": torch.ones(2)})
+        for name in (*HALVES, *mine):
+            (place / name).write_bytes(b"half")
+    with opened(None, tmp_path, WHO):
+        for place in places:
+            names = {path.name for path in place.iterdir()} - {"run.lock", "ranks-2"}
+            assert names == {"state-000000001.ckpt", *mine}
+
+
+def test_halves_stay_where_another_run_may_be_writing_them(tmp_path, monkeypatch) -> None:
+    Checkpoints(tmp_path, WHO).save(1, {"u": torch.ones(2)})
+    half = tmp_path / HALVES[0]
+    with opened(None, tmp_path, WHO):
+        half.write_bytes(b"half")
+        with pytest.raises(ArgumentError, match="is at work in"), opened(None, tmp_path, WHO):
+            pass
+        assert half.exists()
+    monkeypatch.setattr(folders, "_LOCKS", False)
+    with opened(None, tmp_path, WHO):
+        assert half.exists()
+
+
 def test_a_run_of_which_nothing_is_whole_does_not_begin_again_in_silence(tmp_path) -> None:
     states = Checkpoints(tmp_path, {})
     for step in (1, 2):

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import platform
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["all_damaged", "claimed", "forget", "held", "opened", "require_folder", "require_free"]
 
 _LOCK = "run.lock"
+_HALF = re.compile(r"(state|records)-\d{9}\.\d+\.part|\.history\.\d+-\d+\.(csv|json)")
 _TAKEN = (errno.EAGAIN, errno.EACCES)
 
 
@@ -33,8 +35,8 @@ _TAKEN = (errno.EAGAIN, errno.EACCES)
 def claimed(folder: str | Path) -> Iterator[None]:
     """Be the only one at work in a folder; it is made where there is none, and goes if it stays empty.
 
-    The system gives the lock back when a process ends in whatever way, so that none is left by one that was killed.
-    File systems without locks do without.
+    Halves of files that a run which was killed has left there go. The system gives the lock back when a process ends in
+    whatever way, so that none is left by one that was killed. File systems without locks do without.
 
     Raises
     ------
@@ -46,6 +48,8 @@ def claimed(folder: str | Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         file = _locked(folder)
+        if file is not None:
+            _clear(folder)
         try:
             yield
         finally:
@@ -57,6 +61,15 @@ def claimed(folder: str | Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             for place in made:
                 place.rmdir()
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a killed run was writing, under the names that runs alone write by; nobody else writes them now."""
+    for place in (folder, *folder.glob("ranks-*/*")):
+        for half in (*place.glob("*.part"), *place.glob(".history.*")):
+            if _HALF.fullmatch(half.name):
+                with contextlib.suppress(OSError):
+                    half.unlink()
 
 
 def _locked(folder: Path) -> IO[str] | None:

@@ -155,6 +155,7 @@ def test_kept_cases_that_failed_are_no_results_of_a_run_that_raises(tmp_path) ->
     assert torch.equal(again.u, found.u)
 
 
+@pytest.mark.usefixtures("by_twos")
 def test_a_sweep_that_was_finished_is_read_back(tmp_path) -> None:
     whole = cases().solve(folder=tmp_path / "run")
 
