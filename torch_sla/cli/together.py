@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -224,9 +225,12 @@ def _show(
     if as_json:
         typer.echo(json.dumps(summary))
         return
+    from torch_sla.problems.results import marked
+
     info = solution.info
     how = f"{info.method} with {info.preconditioner}, {info.iterations} iterations, residual {info.residual:.2e}"
     names = [name for name in ("u", "eigenvalues") if name in summary]
-    ranges = {str(name): (summary[name]["min"], summary[name]["max"]) for name in names}
-    numbers = {name: solution[name] for name in summary["outputs"]}
+    ends = {str(name): (summary[name]["min"], summary[name]["max"]) for name in names}
+    ranges = {n: (math.nan, math.nan) if None in pair else pair for n, pair in ends.items()}
+    numbers = {name: marked(solution[name], info.solved) for name in summary["outputs"]}
     show(text, info, how, outputs_table(solution.spec, ranges, numbers), summary["files"])

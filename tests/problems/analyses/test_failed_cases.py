@@ -78,6 +78,8 @@ def test_failed_cases_are_named_and_their_numbers_are_shown_nowhere(tmp_path) ->
     page = (tmp_path / "s.html").read_text(encoding="utf-8")
     assert "did not converge, counted from 0: 0, 2" in page
     assert f"{float(found['most'][0]):.4g}" not in page
+    assert page.count("r = 0 (did not converge)") == 1
+    assert "r = 9600 (did not converge)" not in page
     assert truth.info.solved is None
     assert truth.failed == []
 

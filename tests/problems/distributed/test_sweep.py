@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 import torch
 
 from torch_sla import (
     Dirichlet,
+    Event,
     HyperelasticityProblem,
     IntervalMesh,
     Maximum,
@@ -17,6 +21,7 @@ from torch_sla import (
     RectangleMesh,
     Root,
     SweepProblem,
+    TransientProblem,
     distribute,
 )
 from torch_sla.errors import ArgumentError
@@ -84,3 +89,21 @@ def test_cases_that_fail_are_named_and_no_numbers_of_the_table() -> None:
     shown = torch.tensor([row["most"] for row in found.table], dtype=torch.float64)
     expected = torch.stack([first, nan, last])
     torch.testing.assert_close(shown, expected, equal_nan=True, rtol=1e-8, atol=0.0)
+
+
+def test_what_is_no_number_is_null_in_json(tmp_path) -> None:
+    """NaN of what failed, and infinity of what never happened, are no JSON."""
+
+    def told(result: Any) -> Any:
+        result.save(tmp_path / "out.json")
+        text = (tmp_path / "out.json").read_text()
+        return json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+    line = bratu().of.updated(outputs=[Maximum("most", "u")], capacity=1.0)
+    failed = told(distribute(line, 2).solve(lam=50.0, throw=False))
+    assert failed["outputs"]["most"] is None
+    assert failed["u"] == {"min": None, "max": None}
+    events = [Event("hot", of="most", level=100.0)]
+    march = TransientProblem(of=line, initial=0.0, end=0.1, steps=2, events=events)
+    sweep = SweepProblem(of=march, cases={"lam": [1.0, 2.0]})
+    assert told(distribute(sweep, 2).solve())["outputs"]["hot"] == [None, None]

@@ -136,6 +136,10 @@ def _members(result: Any, axis: str, titles: list[str] | None, full: bool) -> Fr
         more, cellwise = _declared(model, result.outputs, k, len(own), full)
     nodal |= more
     titles = titles or ([""] if not own else [f"member {i}" for i in range(k)])
+    if result.info.solved is not None:
+        solved = result.info.solved.expand(own).flatten().tolist()
+        pairs = zip(titles, solved, strict=True)
+        titles = [title if good else f"{title} (did not converge)".strip() for title, good in pairs]
     at = [float(i) for i in range(k)]
     return _framed(model, result, axis if own else "", at, titles, nodal, cellwise, full)
 

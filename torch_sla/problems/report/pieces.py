@@ -18,7 +18,7 @@ from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.pieces import layout_of_owned
 from torch_sla.linalg.sparse.whole import whole
 from torch_sla.problems.report.frames import real_parts
-from torch_sla.problems.report.save import how_found, small
+from torch_sla.problems.report.save import finite, how_found, small
 from torch_sla.problems.results import marked
 from torch_sla.problems.specs.outputs import Field
 
@@ -103,7 +103,10 @@ def summary_of_parts(solution: SolutionInParts) -> dict[str, Any]:
         [solution.traffic.messages, solution.traffic.bytes], device=solution.problem.device
     )
     messages, size = comm.reduce(traffic).tolist()
-    return {
+    ranges = solution.ranges()
+    if solution.info.solved is not None:
+        ranges = dict.fromkeys(ranges, (math.nan, math.nan))
+    found = {
         "problem": solution.spec.name,
         "type": solution.spec.type,
         "spec_hash": solution.spec.spec_hash,
@@ -112,9 +115,10 @@ def summary_of_parts(solution: SolutionInParts) -> dict[str, Any]:
         "processes": comm.world,
         "sent": {"messages": messages, "bytes": size},
         "solve": how_found(solution.info),
-        **{name: {"min": low, "max": high} for name, (low, high) in solution.ranges().items()},
+        **{name: {"min": low, "max": high} for name, (low, high) in ranges.items()},
         "outputs": outputs,
     }
+    return {name: finite(value) for name, value in found.items()}
 
 
 def _writes(solution: SolutionInParts) -> bool:

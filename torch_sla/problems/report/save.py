@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.solution import Solution
 
 __all__ = [
+    "finite",
     "hides",
     "identity",
     "save",
@@ -144,15 +145,15 @@ def summary(solution: Named) -> dict[str, Any]:
             else {}
         ),
     }
-    return {name: _finite(value) for name, value in found.items()}
+    return {name: finite(value) for name, value in found.items()}
 
 
-def _finite(found: Any) -> Any:
+def finite(found: Any) -> Any:
     """Put None where a number is none, as for an event that never happened: JSON has no other word for it."""
     if isinstance(found, dict):
-        return {name: _finite(value) for name, value in found.items()}
+        return {name: finite(value) for name, value in found.items()}
     if isinstance(found, list):
-        return [_finite(value) for value in found]
+        return [finite(value) for value in found]
     return None if isinstance(found, float) and not math.isfinite(found) else found
 
 
