@@ -211,7 +211,8 @@ def test_blocks_of_nodes_are_least_squares(unsymmetric: bool) -> None:
     flat = rows(A)
     nodes = grouped(flat.crow, flat.ccol, flat.values, 3)
     smoother, _ = make_smoother("spai0", 2, flat, nodes=nodes, unsymmetric=unsymmetric)
-    M = smoother.from_zero(rows(sp.csr_array((36, 36))), torch.eye(36, dtype=torch.float64)) / 2
+    M = smoother.from_zero(rows(sp.csr_array((36, 36))), torch.eye(36, dtype=torch.float64))
+    M = M / sum(alpha for alpha, _ in smoother.steps)
     wanted = np.zeros((36, 36))
     for i in range(0, 36, 3):
         here = slice(i, i + 3)
@@ -220,6 +221,23 @@ def test_blocks_of_nodes_are_least_squares(unsymmetric: bool) -> None:
         wanted[here, here] = block if unsymmetric else (block + block.T) / 2
     wanted[3:6, 3:6] = np.diag(np.diag(D)[3:6] / (D[3:6] ** 2).sum(1))
     np.testing.assert_allclose(M.numpy(), wanted, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("block", [1, 3])
+def test_least_squares_weights_let_no_error_grow(block: int) -> None:
+    """In solids ``M A`` has eigenvalues above 2, where a step of ``M`` would make errors larger."""
+    A, points = elastic((4, 4, 4))
+    flat = rows(A)
+    nodes = grouped(flat.crow, flat.ccol, flat.values, block)
+    smoother, _ = make_smoother("spai0", 1, flat, nodes=nodes)
+    S = torch.eye(A.shape[0], dtype=torch.float64)
+    S = S - smoother.from_zero(flat, torch.from_numpy(A.toarray()))
+    assert torch.linalg.eigvals(S).abs().max() < 1
+    options = AMG(block=block, smoother="spai0", coarse_size=40)
+    pattern, values = split(A)
+    hierarchy = DeviceAggregation(pattern, values, options, rigid_body_modes(points))
+    B = hierarchy.apply(torch.eye(A.shape[0], dtype=torch.float64))
+    assert torch.linalg.eigvalsh((B + B.T) / 2)[0] > 0
 
 
 @pytest.mark.parametrize("cycle", ["V", "W"])

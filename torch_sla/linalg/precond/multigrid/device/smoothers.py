@@ -48,6 +48,8 @@ __all__ = [
 
 _POWER_STEPS = 12
 _SAFETY = 1.1  # over what the power method has seen
+# Sums of |M A| along rows below which least-squares weights smooth for sure, and the radius that others get.
+_STABLE_BOUND, _STABLE_RADIUS = 1.95, 1.6
 LOWER = 0.25  # end of the interval of Chebyshev's polynomial, over the radius, which is the other
 
 
@@ -179,20 +181,42 @@ def scattered(i: Tensor, dtype: torch.dtype) -> Tensor:
     return ((h >> 40) & 0xFFFF).to(dtype) / 65536.0 - 0.5
 
 
-def spectral_radius(A: Rows, inverse: Tensor, size: Tensor, tied: Tied | None = None) -> float:
-    """Estimate the largest eigenvalue of ``D⁻¹ A`` by the power method.
+def spectral_radius(
+    A: Rows, weight: Tensor | Rows, size: Tensor, tied: Tied | None = None
+) -> float:
+    """Estimate the largest eigenvalue of ``M A`` by the power method, ``M`` being a diagonal or a matrix of blocks.
 
     Starts from a fixed vector; the safety factor covers most of what the last steps would still have found. A larger
     eigenvalue of a few rows among many would not be seen from there. The largest entry of its vector is at a row whose
-    sum of ``|D⁻¹ A|`` is no less, so the start is as much again on rows of large sums: `size` are those of ``|A|``
+    sum of ``|M A|`` is no less, so the start is as much again on rows of large sums: `size` are those of ``|A|``
     ``[n]``. What grows faster outgrows the rest within the steps.
     """
     start = scattered(torch.arange(A.n_rows, device=A.values.device), A.values.dtype)
-    sums = size * inverse.abs()
+    sums = _bounds(weight, size)
     top = sums.max() if A.n_rows else sums.sum()
     both = _unit(start) + _unit(start * weight_of_sums(sums, top))
-    found = float(_growth(A, inverse, tied, both))
+    found = float(_growth(A, weight, tied, both))
     return max(found * _SAFETY, torch.finfo(start.dtype).tiny)
+
+
+def _bounds(weight: Tensor | Rows, size: Tensor) -> Tensor:
+    """Return what sums of ``|M A|`` along rows do not exceed, from those of ``|A|`` ``[n]``."""
+    if isinstance(weight, Rows):
+        return product(replace(weight, values=weight.values.abs()), size.unsqueeze(1)).squeeze(1)
+    return size * weight.abs()
+
+
+def _stable(A: Rows, weight: Tensor | Rows, size: Tensor, tied: Tied | None) -> float:
+    """Return the factor of least-squares weights with which no error grows, 1 for M-matrices.
+
+    A cycle with a smoother that lets errors grow is not definite.
+    """
+    sums = _bounds(weight, size)
+    if tied is not None:
+        sums = sums.index_copy(0, tied.rows, _bounds(tied.inverse, size[tied.rows]))
+    if not len(sums) or float(sums.max()) < _STABLE_BOUND:
+        return 1.0
+    return min(1.0, _STABLE_RADIUS / spectral_radius(A, weight, size, tied))
 
 
 def _unit(v: Tensor) -> Tensor:
@@ -206,12 +230,16 @@ def weight_of_sums(sums: Tensor, top: Tensor) -> Tensor:
     return torch.where(usable, sums / torch.where(usable, top, 1.0), 0.0) ** 8
 
 
-def _growth(A: Rows, inverse: Tensor, tied: Tied | None, start: Tensor) -> Tensor:
-    """Return by how much ``D⁻¹ A`` stretches a vector ``[n]`` after some steps."""
+def _growth(A: Rows, weight: Tensor | Rows, tied: Tied | None, start: Tensor) -> Tensor:
+    """Return by how much ``M A`` stretches a vector ``[n]`` after some steps."""
     v = start.unsqueeze(1)
     norm = torch.linalg.vector_norm(v)
     for _ in range(_POWER_STEPS):
-        before, v = v, scaled_product(A, v, inverse, norm)
+        before = v
+        if isinstance(weight, Rows):
+            v = product(weight, product(A, before / torch.where(norm > 0, norm, 1.0)))
+        else:
+            v = scaled_product(A, before, weight, norm)
         if tied is not None:
             r = product(tied.own, before) / torch.where(norm > 0, norm, 1.0)
             v.index_copy_(0, tied.rows, product(tied.inverse, r))
@@ -263,11 +291,11 @@ def make_smoother(
         steps = ((1.0, 0.0),) * sweeps
     elif name == "spai0" and nodes is not None and nodes.values.shape[1] > 1:
         weight = _least_squares(nodes, A, tied, symmetric=not unsymmetric)
-        steps = ((1.0, 0.0),) * sweeps
+        steps = ((_stable(A, weight, size, tied), 0.0),) * sweeps
     elif name == "spai0":
         square = row_sums(A.crow, A.values.square(), A.longest)
         weight = torch.where(square > 0, d / torch.where(square > 0, square, 1.0), 0.0)
-        steps = ((1.0, 0.0),) * sweeps
+        steps = ((_stable(A, weight, size, tied), 0.0),) * sweeps
     else:
         raise ArgumentError(
             f"`smoother` must be chebyshev, jacobi, l1_jacobi or spai0 on a device, got {name!r}; "
