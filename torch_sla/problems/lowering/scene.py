@@ -283,12 +283,11 @@ class Scene:
         value = value.to(self.model.field_dtype if value.is_complex() else self.model.dtype)
         if value.is_complex() and not self.model.spec.is_complex:
             raise DTypeError(f"{text}: the law is complex; this problem is real")
-        time = self.time
         require(
             torch.isfinite(value.detach()).all(),
             lambda: ArgumentError(
                 f"{text}: the law is NaN or infinite"
-                + ("" if time is None else f" at t = {float(time):.6g}")
+                + ("" if self.time is None else f" at t = {float(self.time):.6g}")
             ),
         )
         return value
@@ -302,7 +301,8 @@ class Scene:
         try:
             if expression is not None:
                 watch = Watch(path)
-                return watch.result(expression.evaluate(Names(self, sites, watch)))
+                found = expression.evaluate(Names(self, sites, watch))
+                return watch.result(found._replace(tensor=found.tensor.to(self.model.device)))
             if isinstance(value, Parameter):
                 return self.parameter(value.name, sites)
             if isinstance(value, ArrayFile):
