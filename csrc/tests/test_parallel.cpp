@@ -1,4 +1,6 @@
 #include <atomic>
+#include <cstdlib>
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -6,6 +8,17 @@
 #include "torch_sla/parallel.hpp"
 
 using namespace torch_sla;
+
+// Requests for memory on this thread until one is refused; negative: none is.
+thread_local int refused = -1;
+
+void* operator new(std::size_t size) {
+  if (refused >= 0 && refused-- == 0) throw std::bad_alloc();
+  if (void* p = std::malloc(size ? size : 1)) return p;
+  throw std::bad_alloc();
+}
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 int main() {
   // Every index is visited once, by parts that differ by at most one, whatever the counts.
@@ -44,5 +57,20 @@ int main() {
     message = error.what();
   }
   CHECK(message == "1" && ended == 4);
+
+  // Where memory runs out while threads are started, those that run are waited for: either all parts are done, or
+  // the caller hears of it.
+  for (int after = 0; after < 5; ++after) {
+    std::atomic<int> parts{0};
+    bool told = false;
+    refused = after;
+    try {
+      parallel_run(4, [&](int) { ++parts; });
+    } catch (const std::bad_alloc&) {
+      told = true;
+    }
+    refused = -1;
+    CHECK(told ? parts == 0 : parts == 4);
+  }
   return failures();
 }

@@ -8,7 +8,6 @@
 
 #include <cstdint>
 #include <exception>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -56,8 +55,8 @@ void parallel_run(int workers, F&& run) {
         Interrupt::here() = {interrupt, false};
         guarded(worker);
       });
-  } catch (const std::system_error&) {
-    // The system grants no more threads: the caller does the remaining parts itself, same cuts.
+  } catch (const std::exception&) {
+    // The system grants no more threads, or no memory for them: the caller does the remaining parts itself, same cuts.
   }
   guarded(0);
   for (int worker = started; worker < workers; ++worker) guarded(worker);
