@@ -15,6 +15,7 @@ from torch_sla.linalg.kernels.multigrid import CompiledHierarchy
 from torch_sla.linalg.methods.outcome import KrylovOptions, Outcome
 from torch_sla.linalg.precond.multigrid import AMG, Hierarchy, LaggedMultigrid
 from torch_sla.linalg.precond.multigrid.lagged import LaggedPreconditioner, SetUpPoint
+from torch_sla.linalg.sparse.structure import Structure
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason="needs the extension")
 
@@ -49,6 +50,19 @@ def test_renewed_equals_a_new_set_up_to_the_last_bit(options: AMG, dtype: str) -
     unchecked = Hierarchy(pattern, far, options).skeleton(check=False)
     kept = Hierarchy(pattern, old, options, like=unchecked)
     assert not torch.equal(kept.apply(r), Hierarchy(pattern, old, options).apply(r))
+
+
+def test_what_is_known_of_symmetry_belongs_to_what_is_used_again() -> None:
+    """A matrix that is known to be unsymmetric has other transfers, though smoother and precision are the same."""
+    options = AMG(method="smoothed_aggregation", smoother="spai0")
+    pattern, values = split(poisson(40, 40))
+    like = Hierarchy(pattern, values, options).skeleton()
+    known = Structure(symmetric=False)
+    fresh = Hierarchy(pattern, values, options, structure=known)
+    renewed = Hierarchy(pattern, values, options, structure=known, like=like)
+    r = rhs(1600)
+    assert not torch.equal(fresh.apply(r), Hierarchy(pattern, values, options).apply(r))
+    assert torch.equal(fresh.apply(r), renewed.apply(r))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

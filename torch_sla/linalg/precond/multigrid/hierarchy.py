@@ -59,13 +59,13 @@ class Skeleton:
     compiled
         A hierarchy without numbers; it shares memory with the one it was taken from.
     marks
-        Method, smoother and precision that the values asked for.
+        Method, smoother and precision that the values asked for, and whether the matrix was known to be unsymmetric.
     check
         Whether aggregates are found again and replaced where they differ.
     """
 
     compiled: CompiledHierarchy | CompiledLattice
-    marks: tuple[str, str, torch.dtype]
+    marks: tuple[str, str, torch.dtype, bool]
     check: bool = True
 
     @property
@@ -177,8 +177,8 @@ class Hierarchy(Leveled):
         o = self.options
         return o.method == "auto" and self._jumps and o.damping is None
 
-    def _marks(self, dtype: torch.dtype) -> tuple[str, str, torch.dtype]:
-        return self.method, self._smoother, dtype
+    def _marks(self, dtype: torch.dtype) -> tuple[str, str, torch.dtype, bool]:
+        return self.method, self._smoother, dtype, self._unsymmetric
 
     def _chosen(
         self, pattern: Pattern, values: Tensor, vectors: Tensor | None, dtype: torch.dtype
