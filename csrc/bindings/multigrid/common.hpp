@@ -28,10 +28,13 @@ class Common {
   void update(const Array<T>& values, int threads) {
     expect_size(values, source_.crow[source_.rows], "values");
     const T* v = values.data();
-    const py::gil_scoped_release release;  // half of the new numbers would be no hierarchy: nothing ends it
+    auto made = self().skeleton();  // beside this one, which stays as it is where that fails
+    const Released release;
     const std::lock_guard<std::mutex> guard(lock_);
+    made->renew(v, false, threads);
+    const py::gil_scoped_acquire acquire;  // a skeleton is taken under it
+    std::swap(self().h_, made->h_);
     adjoint_.reset();
-    self().renew(v, false, threads);
   }
 
   // One for other numbers; with `check` as a new set-up would be, or null.

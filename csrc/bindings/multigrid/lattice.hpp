@@ -36,7 +36,8 @@ class Lattice : public Common<V, Lattice<V>, mg::LatticeWorkspace<V>, mg::Lattic
     if (s.size() != source_.rows || !entries.count || !mg::fits(source_.crow, source_.ccol, s))
       throw std::invalid_argument("the pattern does not lie on a lattice of this shape");
     h_.levels.emplace_back();
-    h_.levels[0].A.allocate(s, entries);
+    h_.levels[0].A.shape = s;
+    h_.levels[0].A.entries = entries;
     offsets_ = mg::offsets_of(h_.levels[0].A);
   }
 

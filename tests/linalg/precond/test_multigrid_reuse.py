@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.helpers.grids import diffusion, poisson, rhs, split
-from torch_sla.errors import ArgumentError, Result
+from torch_sla.errors import ArgumentError, Result, SolveError
 from torch_sla.linalg import SparseTensor
 from torch_sla.linalg.factor_cache import cache_counters, clear_factor_cache
 from torch_sla.linalg.kernels import unavailable
@@ -63,6 +63,28 @@ def test_what_is_known_of_symmetry_belongs_to_what_is_used_again() -> None:
     r = rhs(1600)
     assert not torch.equal(fresh.apply(r), Hierarchy(pattern, values, options).apply(r))
     assert torch.equal(fresh.apply(r), renewed.apply(r))
+
+
+@pytest.mark.parametrize("method", ["lattice", "smoothed_aggregation", "classical"])
+@pytest.mark.parametrize("smoother", [None, "spai0"])
+def test_values_that_are_refused_change_nothing(method: str, smoother: str | None) -> None:
+    pattern, values = split(poisson(30, 30))
+    hierarchy = Hierarchy(pattern, values, AMG(method=method, smoother=smoother, coarse_size=20))
+    r = rhs(900)
+    before, turned = hierarchy.apply(r), hierarchy.apply_adjoint(r)
+    sizes = hierarchy.levels
+    hole = 1e8 * values
+    hole[pattern.diagonal_slots[877].long()] = 0.0
+    for broken, result in ((float("nan") * values, Result.NONFINITE), (hole, Result.BREAKDOWN)):
+        with pytest.raises(SolveError) as caught:
+            hierarchy.update(broken)
+        assert caught.value.result is result
+        assert torch.equal(hierarchy.apply(r), before)
+        assert torch.equal(hierarchy.apply_adjoint(r), turned)
+    hierarchy.update(4.0 * values)
+    assert torch.equal(hierarchy.apply(r), before / 4)
+    assert torch.equal(hierarchy.apply_adjoint(r), turned / 4)
+    assert hierarchy.levels == sizes
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

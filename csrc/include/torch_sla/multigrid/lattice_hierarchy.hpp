@@ -178,6 +178,7 @@ template <class V>
 LatticeHierarchy<V> lattice_skeleton(const LatticeHierarchy<V>& h) {
   LatticeHierarchy<V> out;
   out.options = h.options;
+  out.contrary = h.contrary;
   for (const auto& l : h.levels) {
     out.levels.emplace_back();
     auto& copy = out.levels.back();

@@ -274,7 +274,7 @@ class Hierarchy(Leveled):
     def update(self, values: Tensor) -> None:
         """Take new slot values ``[nnz_csr]``; aggregates and patterns stay, numbers are recomputed.
 
-        It changes this object: whoever shares it sees the new matrix.
+        It changes this object: whoever shares it sees the new matrix. Where the values are refused it stays as it is.
         """
         self._native.update(values)
 
