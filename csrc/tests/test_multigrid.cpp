@@ -5,6 +5,27 @@
 
 namespace {
 
+// The block of a node in SPAI-0 is the one of least squares, M S = D^T, or its symmetric part; that of dependent rows has
+// their weights as scalar rows.
+void node_blocks() {
+  const double rows[2][4] = {{1.0, 5.0, 0.25, 0.0}, {-5.0, 1.0, 0.0, 0.5}}, D[4] = {1.0, 5.0, -5.0, 1.0};
+  double S[4] = {}, M[4];
+  for (int e = 0; e < 4; ++e)
+    for (int k = 0; k < 4; ++k) S[e] += rows[e / 2][k] * rows[e % 2][k];
+  expect(least_squares_block<2>(S, D, false, M, 2), "rows that differ have a block");
+  for (int r = 0; r < 2; ++r)
+    for (int c = 0; c < 2; ++c)
+      expect(std::abs(M[r * 2] * S[c] + M[r * 2 + 1] * S[2 + c] - D[c * 2 + r]) < 1e-14, "the block of least squares");
+  double part[4];
+  expect(least_squares_block<2>(S, D, true, part, 2), "rows that differ have a symmetric block");
+  for (int e = 0; e < 4; ++e)
+    expect(std::abs(part[e] - 0.5 * (M[e] + M[e % 2 * 2 + e / 2])) < 1e-15, "its symmetric part");
+  const double same[4] = {5.0, 10.0, 10.0, 20.0}, own[4] = {1.0, 2.0, 2.0, 4.0}, none[4] = {0.0, 2.0, 0.0, 4.0};
+  expect(least_squares_block<2>(same, own, false, M, 2) && M[0] == 0.2 && M[1] == 0.0 && M[2] == 0.0 && M[3] == 0.2,
+         "dependent rows have weights of their own");
+  expect(!least_squares_block<2>(same, none, false, M, 2), "a row without a diagonal has none");
+}
+
 // One constant for each row of a block, and smooth vectors beyond those.
 NearNullspace<float> vectors(std::int64_t n, int block, int columns) {
   NearNullspace<float> out;
@@ -168,6 +189,7 @@ int main() {
     aggregates(60, 40, 1, 2, Smoother::chebyshev, Cycle::W, threads, false, 1);
     aggregates(45, 20, 1, 3, Smoother::chebyshev, Cycle::V, threads, false, 3);
   }
+  node_blocks();
   std::vector<double> singular{2, -2, -2, 2};
   double pivot = 1.0;
   expect(pseudo_invert(singular, 2, 1e-10, &pivot) == 1, "the null space is found");

@@ -17,8 +17,8 @@ class Hierarchy : public Common<V, Hierarchy<V>, mg::Workspace<V>, mg::CycleRunn
 
  public:
   Hierarchy(Array<Index> crow, Array<Index> ccol, bool classical, int block, double strength,
-            double damping, const std::string& smoother, int sweeps, const std::string& cycle, int coarse_size,
-            int max_levels)
+            double damping, const std::string& smoother, bool symmetric, int sweeps, const std::string& cycle,
+            int coarse_size, int max_levels)
       : Base(std::move(crow), std::move(ccol)) {
     if (block < 1 || block > mg::kMaxBlock || source_.rows % block)
       throw std::invalid_argument("`block` does not divide the number of rows");
@@ -28,6 +28,7 @@ class Hierarchy : public Common<V, Hierarchy<V>, mg::Workspace<V>, mg::CycleRunn
     o.strength = strength;
     o.damping = damping;
     o.smoother = smoother_of(smoother);
+    o.symmetric = symmetric;
     o.sweeps = sweeps;
     o.cycle = cycle_of(cycle);
     o.coarse_size = coarse_size;
@@ -135,10 +136,10 @@ void bind_build(py::class_<Hierarchy<V>>& c) {
 template <class V>
 void bind_hierarchy(py::module_& m, const char* name) {
   py::class_<Hierarchy<V>> h(m, name);
-  h.def(py::init<Array<Index>, Array<Index>, bool, int, double, double, const std::string&, int,
+  h.def(py::init<Array<Index>, Array<Index>, bool, int, double, double, const std::string&, bool, int,
                  const std::string&, int, int>(),
         array_arg("crow"), array_arg("ccol"), py::arg("classical"), py::arg("block"), py::arg("strength"), py::arg("damping"),
-        py::arg("smoother"), py::arg("sweeps"), py::arg("cycle"), py::arg("coarse_size"),
+        py::arg("smoother"), py::arg("symmetric"), py::arg("sweeps"), py::arg("cycle"), py::arg("coarse_size"),
         py::arg("max_levels"))
       .def("matrix", &Hierarchy<V>::matrix, py::arg("level"), py::arg("transfer"));
   bind_build<V, double>(h);

@@ -69,6 +69,8 @@ class CompiledHierarchy(CompiledCycle):
         Edge of the blocks into which unknowns are grouped; divides ``n``.
     strength, damping, smoother, sweeps, cycle, coarse_size, max_levels
         As `torch_sla.linalg.precond.multigrid.AMG` says.
+    symmetric
+        Whether blocks of SPAI-0 are made symmetric, which keeps the cycle of a symmetric matrix symmetric.
     threads
         Number of threads; None chooses.
 
@@ -89,6 +91,7 @@ class CompiledHierarchy(CompiledCycle):
         strength: float,
         damping: float,
         smoother: str,
+        symmetric: bool,
         sweeps: int,
         cycle: str,
         coarse_size: int,
@@ -106,6 +109,7 @@ class CompiledHierarchy(CompiledCycle):
             strength,
             damping,
             smoother,
+            symmetric,
             sweeps,
             cycle,
             coarse_size,

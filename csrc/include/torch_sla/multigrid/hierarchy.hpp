@@ -20,6 +20,7 @@ struct Options {
   double strength = 0.25;
   double damping = 4.0 / 3.0;  // of the smoothing of the transfer, over the spectral radius
   Smoother smoother = Smoother::spai0;
+  bool symmetric = true;  // whether blocks of SPAI-0 are made symmetric
   int sweeps = 1;
   Cycle cycle = Cycle::V;
   int coarse_size = 200;  // scalar unknowns below which the level is inverted
@@ -145,12 +146,12 @@ template <class V, class I>
 void prepare_level(Level<V, I>& l, const Options& o, bool transfer, int threads) {
   with_block(l.A.br, [&](auto B) {
     constexpr int b = decltype(B)::value;
-    smoother_blocks<b>(l.A, l.how->links.diagonal, o.smoother, l.M, threads);
+    smoother_blocks<b>(l.A, l.how->links.diagonal, o.smoother, o.symmetric, l.M, threads);
     const bool polynomial = o.smoother == Smoother::chebyshev || o.smoother == Smoother::jacobi;
     if (polynomial || (transfer && l.A.br > 1)) {
       Inverses<V, I> inverse;
       const bool own = polynomial || o.smoother == Smoother::gauss_seidel;
-      if (!own) smoother_blocks<b>(l.A, l.how->links.diagonal, Smoother::jacobi, inverse, threads);
+      if (!own) smoother_blocks<b>(l.A, l.how->links.diagonal, Smoother::jacobi, o.symmetric, inverse, threads);
       l.radius = spectral_radius<b>(l.A, own ? l.M : inverse, 10, threads);
     }
     double omega = 1.0;

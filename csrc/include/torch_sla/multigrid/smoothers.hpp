@@ -3,7 +3,7 @@
 // Jacobi-like smoothers apply x += M (f - A x) with one block M_i per row:
 //   jacobi     M = w D^-1, w = 4/3 over the spectral radius of D^-1 A
 //   l1_jacobi  M_ii = 1 / sum_j |a_ij| for each scalar row: convergent for every SPD matrix
-//   spai0      M = argmin ||I - M A||_F over (block) diagonal matrices
+//   spai0      M = argmin ||I - M A||_F over (block) diagonal matrices, or the symmetric parts of its blocks
 // with one block for each group of rows that values tie together (see tied.hpp).
 // Chebyshev is a polynomial in D^-1 A; Gauss-Seidel sweeps forward before and backward after the
 // coarse correction, so that each of them keeps the cycle symmetric.
@@ -102,9 +102,58 @@ void invert_tied(const BlockMatrix<V, I>& A, Smoother kind, Inverses<V, I>& out)
   t.row.resize(kept);
 }
 
-// The block of each row and group; throws where the diagonal of a row with other entries cannot be inverted.
+// The block M of SPAI-0 for a block row with the squares S = A_i: A_i:^T and the diagonal block D: M S = D^T, or the
+// symmetric part of it. Where the rows depend on each other, as far as squares of V tell, M is the diagonal of their
+// weights as scalar rows; false where one of them has nothing on its diagonal.
+template <int B, class V>
+bool least_squares_block(const double* S, const V* D, bool symmetric, V* M, int b) {
+  double L[capacity(B) * capacity(B)], x[capacity(B)], scale[capacity(B)];
+  for (int r = 0; r < b; ++r) scale[r] = S[r * b + r] > 0.0 ? 1.0 / std::sqrt(S[r * b + r]) : 1.0;
+  bool sound = true;
+  for (int r = 0; r < b && sound; ++r)
+    for (int c = 0; c <= r; ++c) {
+      double sum = S[r * b + c] * scale[r] * scale[c];
+      for (int k = 0; k < c; ++k) sum -= L[r * b + k] * L[c * b + k];
+      if (c < r) {
+        L[r * b + c] = sum / L[c * b + c];
+      } else {
+        sound = sum > b * double(std::numeric_limits<V>::epsilon());
+        L[r * b + r] = sound ? std::sqrt(sum) : 1.0;
+      }
+    }
+  std::fill(M, M + b * b, V(0));
+  if (!sound) {
+    bool fine = true;
+    for (int r = 0; r < b; ++r) {
+      const double own = double(D[r * b + r]) * scale[r] * scale[r];
+      M[r * b + r] = V(own);
+      fine &= own != 0.0 || S[r * b + r] == 0.0;
+    }
+    return fine;
+  }
+  for (int r = 0; r < b; ++r) {  // row r of M from column r of D
+    for (int c = 0; c < b; ++c) {
+      x[c] = D[c * b + r] * scale[c];
+      for (int k = 0; k < c; ++k) x[c] -= L[c * b + k] * x[k];
+      x[c] /= L[c * b + c];
+    }
+    for (int c = b - 1; c >= 0; --c) {
+      for (int k = c + 1; k < b; ++k) x[c] -= L[k * b + c] * x[k];
+      x[c] /= L[c * b + c];
+    }
+    for (int c = 0; c < b; ++c) {
+      const V m = V((symmetric ? 0.5 : 1.0) * x[c] * scale[c]);
+      M[r * b + c] += m;
+      if (symmetric) M[c * b + r] += m;
+    }
+  }
+  return true;
+}
+
+// The block of each row and group; throws where the diagonal of a row with other entries cannot be inverted. Blocks of
+// SPAI-0 are made `symmetric`, which keeps the cycle so, or left as they are.
 template <int B, class V, class I>
-void smoother_blocks(const BlockMatrix<V, I>& A, const Buffer<I>& diagonal, Smoother kind,
+void smoother_blocks(const BlockMatrix<V, I>& A, const Buffer<I>& diagonal, Smoother kind, bool symmetric,
                      Inverses<V, I>& out, int threads) {
   const int b = B ? B : A.br;
   const std::int64_t bb = std::int64_t(b) * b;
@@ -118,7 +167,7 @@ void smoother_blocks(const BlockMatrix<V, I>& A, const Buffer<I>& diagonal, Smoo
     return B == 1 ? std::abs(double(A.val[s])) : frobenius<B>(A.val.data() + s * bb, static_cast<int>(bb));
   };
   parallel_for(A.rows, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
-    V S[capacity(B) * capacity(B)];
+    double S[capacity(B) * capacity(B)];
     int pivot[capacity(B)];
     for (std::int64_t i = begin; i < end; ++i) {
       V* Mi = M.data() + i * bb;
@@ -141,26 +190,18 @@ void smoother_blocks(const BlockMatrix<V, I>& A, const Buffer<I>& diagonal, Smoo
           fine &= own != V(0) || sum == V(0);
         }
       } else if (kind == Smoother::spai0) {
-        std::fill(S, S + bb, V(0));
+        std::fill(S, S + bb, 0.0);
         for (I s = A.ptr[i]; s < A.ptr[i + 1]; ++s) {
           const V* a = A.val.data() + s * bb;
           for (int r = 0; r < b; ++r)
             for (int c = 0; c < b; ++c)
-              for (int q = 0; q < b; ++q) S[r * b + c] += a[r * b + q] * a[c * b + q];
+              for (int q = 0; q < b; ++q) S[r * b + c] += double(a[r * b + q]) * double(a[c * b + q]);
         }
         if constexpr (B == 1) {
           fine = D && D[0] != V(0);
-          if (fine) Mi[0] = D[0] / S[0];
+          if (fine) Mi[0] = V(double(D[0]) / S[0]);
         } else {
-          fine = D && invert(S, b, pivot);
-          if (fine)  // the symmetric part, which keeps the cycle symmetric
-            for (int r = 0; r < b; ++r)
-              for (int c = 0; c < b; ++c)
-                for (int q = 0; q < b; ++q) {
-                  const V m = V(0.5) * D[q * b + r] * S[q * b + c];
-                  Mi[r * b + c] += m;
-                  Mi[c * b + r] += m;
-                }
+          fine = D && least_squares_block<B>(S, D, symmetric, Mi, b);
         }
       } else {
         if (D) std::copy(D, D + bb, Mi);

@@ -208,6 +208,7 @@ class Hierarchy(Leveled):
             strength=default_strength(block) if options.strength is None else options.strength,
             damping=default_damping if options.damping is None else options.damping,
             smoother=self._smoother,
+            symmetric=not self._unsymmetric,
             sweeps=options.sweeps,
             cycle=self._cycle,
             coarse_size=options.coarse_size,
