@@ -5,7 +5,19 @@
 #include <Eigen/OrderingMethods>
 #include <Eigen/SparseCore>
 
+#include "interrupt.hpp"
 #include "ordering_graph.hpp"
+
+// What Eigen's elimination calls twice for each pivot, with the 32-bit indices of ours: where marks are about to
+// overflow, those of all vertices but dead ones are one again. It is the only place in which someone can end it.
+template <>
+inline std::int32_t Eigen::internal::cs_wclear<std::int32_t>(std::int32_t mark, std::int32_t room,
+                                                             std::int32_t* marks, std::int32_t n) {
+  torch_sla::check_interrupt();
+  if (mark >= 2 && mark <= INT32_MAX - room) return mark;
+  for (std::int32_t v = 0; v < n; ++v) marks[v] = marks[v] != 0;
+  return 2;
+}
 
 namespace torch_sla {
 

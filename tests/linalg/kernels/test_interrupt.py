@@ -67,9 +67,10 @@ def test_a_factorisation_ends_from_within(kind: str, threads: int) -> None:
         assert len(soon(extension.cholesky.factorize, *given)) == 1
 
 
-def test_an_ordering_ends_from_within() -> None:
+@pytest.mark.parametrize("method", ["dissection", "amd"])
+def test_an_ordering_ends_from_within(method: str) -> None:
     pattern, _ = split(poisson(600, 600))
-    given = (pattern.crow.numpy(), pattern.ccol.numpy(), "dissection", None, 1)
+    given = (pattern.crow.numpy(), pattern.ccol.numpy(), method, None, 1)
     with alarms(stop):
         assert len(soon(extension.cholesky.order, *given)) == 1
 
