@@ -317,6 +317,12 @@ def test_an_emissivity_is_a_share(emissivity: float) -> None:
         PoissonProblem(mesh=FLAT, boundary=boundary).solve()
 
 
+def test_surroundings_that_radiate_have_an_absolute_temperature() -> None:
+    boundary = [Dirichlet("left", 300.0), Radiation("right", 0.8, -10.0)]
+    with pytest.raises(SpecError, match=r"boundary\.1\.ambient: it must not be negative"):
+        PoissonProblem(mesh=FLAT, boundary=boundary)
+
+
 def test_a_value_given_twice() -> None:
     problem = PoissonProblem(
         mesh=IntervalMesh(cells=3),

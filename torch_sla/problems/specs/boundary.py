@@ -173,6 +173,8 @@ class Robin(Condition):
 class Radiation(Condition):
     """Radiation to surroundings: κ ∂u/∂n = σ emissivity (ambient⁴ − u⁴), u an absolute temperature.
 
+    Below zero, where u is none, |u|³ u stands for u⁴, so that iterations find their way back.
+
     Examples
     --------
     >>> Radiation("right", emissivity=0.8, ambient=300.0)
@@ -184,8 +186,8 @@ class Radiation(Condition):
     emissivity: Annotated[Value, Place("facets")] = Field(
         kw_only=False, description="Between 0 and 1."
     )
-    ambient: Annotated[Value, Place("facets")] = Field(
-        kw_only=False, description="Absolute temperature of the surroundings (K)."
+    ambient: Annotated[Value, Place("facets", sign="nonnegative")] = Field(
+        kw_only=False, description="Absolute temperature of the surroundings (K), not negative."
     )
     constant: Annotated[float, Field(gt=0)] = Field(
         default=5.670374419e-8,
