@@ -35,19 +35,23 @@ def neumann(*shape: int) -> sp.csr_array:
     return laplacian(*shape, free=True)
 
 
-def box_stencil(*shape: int) -> sp.csr_array:
-    """Q1 finite elements: 9 or 27 neighbours, clamped edges."""
+def box_stencil(
+    *shape: int, edges: tuple[float, ...] | None = None, stiffness: float = 1.0, mass: float = 0.0
+) -> sp.csr_array:
+    """Q1 finite elements on cells of some edges: 9 or 27 neighbours, clamped edges."""
     factors_k, factors_m = [], []
-    for n in shape:
-        one = np.ones(n - 1)
-        factors_k.append(sp.diags_array([-one, np.full(n, 2.0), -one], offsets=[-1, 0, 1]))
-        factors_m.append(sp.diags_array([one / 6, np.full(n, 4 / 6), one / 6], offsets=[-1, 0, 1]))
+    for n, h in zip(shape, edges or (1.0,) * len(shape), strict=True):
+        one, two = np.ones(n - 1), np.full(n, 2.0)
+        factors_k.append(sp.diags_array([-one / h, two / h, -one / h], offsets=[-1, 0, 1]))
+        factors_m.append(
+            sp.diags_array([one * h / 6, two * h / 3, one * h / 6], offsets=[-1, 0, 1])
+        )
     total = sp.csr_array((int(np.prod(shape)),) * 2)
-    for axis in range(len(shape)):
+    for axis in range(-1, len(shape)):
         factor = sp.csr_array(np.ones((1, 1)))
         for other in range(len(shape)):
             factor = sp.kron(factor, factors_k[other] if other == axis else factors_m[other])
-        total = total + factor
+        total = total + (mass if axis < 0 else stiffness) * factor
     total = sp.csr_array(total)
     total.sort_indices()
     return total

@@ -37,6 +37,7 @@ SYSTEMS = {
     "plane": lambda: laplacian(21, 33),
     "solid": lambda: laplacian(9, 12, 7),
     "nine": lambda: box_stencil(17, 20),
+    "flat": lambda: box_stencil(9, 11, 8, edges=(1.0, 4.0, 4.0)),
     "jumps": lambda: checkerboard(24, 1e3, 6),
     "line": lambda: laplacian(300),
 }

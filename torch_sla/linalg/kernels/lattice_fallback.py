@@ -41,6 +41,7 @@ __all__ = [
 
 BLOCK = 1024  # rows behind one partial sum
 _CONTRARY = 0.05
+_STABLE_BOUND, _STABLE_RADIUS = 1.95, 1.6  # of sums of |M A| along rows, as in compiled code
 _PIVOT = 1e-3  # of the diagonal, below which a summed stencil does not divide
 
 
@@ -109,13 +110,16 @@ def contrary_rows(
 
 def survey(A: Stencil, smoother: Tensor, out: Tensor) -> None:
     planes, own = A.planes[:, : A.n], A.plane(CENTRE)
-    squares = (planes * planes).sum(0)
-    smoother.copy_(torch.where(own != 0, own / torch.where(own != 0, squares, 1.0), 0.0))
+    squares, sums = (planes * planes).sum(0), planes.abs().sum(0)
+    M = torch.where(own != 0, own / torch.where(own != 0, squares, 1.0), 0.0)
+    unstable = M.abs() * sums > _STABLE_BOUND
+    least = _STABLE_RADIUS / torch.where(unstable, sums, 1.0)
+    smoother.copy_(torch.where(unstable, torch.copysign(least, M), M))
     wrong = ((own == 0) & (squares > 0)).any()
     size = own.abs().double()
     smallest = torch.where(size > 0, size, float("inf")).amin()
-    sums = axis_couplings(A.lattice.codes, planes).double().sum(1)
-    out.copy_(torch.stack([*sums, wrong.double(), smallest, size.amax()]))
+    along = axis_couplings(A.lattice.codes, planes).double().sum(1)
+    out.copy_(torch.stack([*along, wrong.double(), smallest, size.amax()]))
 
 
 def contrary(A: Stencil, halved: tuple[bool, bool, bool], out: Tensor) -> None:

@@ -45,7 +45,8 @@ struct LatticeHierarchy {
   }
 };
 
-// M of SPAI-0: a_ii over the sum of squares of the row; throws where a row has a zero diagonal.
+// M of SPAI-0: a_ii over the sum of squares of the row; throws where a row has a zero diagonal. It is less where the sum
+// of |M A| along the row does not prove that no error grows, as on flat hexahedra and where mass dominates.
 template <class V>
 void lattice_smoother(LatticeLevel<V>& l, int threads) {
   const auto& A = l.A;
@@ -56,14 +57,18 @@ void lattice_smoother(LatticeLevel<V>& l, int threads) {
   parallel_for(chunks, threads, [&](std::int64_t begin, std::int64_t end, int worker) {
     for (std::int64_t c = begin; c < end; ++c) {
       const V* a = A.chunk(c);
-      V sum[kLanes] = {};
+      V sum[kLanes] = {}, size[kLanes] = {};
       for (int k = 0; k < count; ++k) {
         prefetch(a + k * kLanes);
-        for (int l2 = 0; l2 < kLanes; ++l2) sum[l2] += a[k * kLanes + l2] * a[k * kLanes + l2];
+        for (int l2 = 0; l2 < kLanes; ++l2) {
+          sum[l2] += a[k * kLanes + l2] * a[k * kLanes + l2];
+          size[l2] += std::abs(a[k * kLanes + l2]);
+        }
       }
       for (int l2 = 0; l2 < kLanes; ++l2) {
-        const V own = a[centre * kLanes + l2];
-        l.M[c * kLanes + l2] = own != V(0) ? own / sum[l2] : V(0);
+        const V own = a[centre * kLanes + l2], m = own != V(0) ? own / sum[l2] : V(0);
+        const bool stable = std::abs(m) * size[l2] <= V(kStableBound);
+        l.M[c * kLanes + l2] = stable ? m : std::copysign(V(kStableRadius) / size[l2], m);
         if (own == V(0) && sum[l2] > V(0) && bad[worker] < 0) bad[worker] = c * kLanes + l2;
       }
     }

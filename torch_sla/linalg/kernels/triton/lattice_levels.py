@@ -66,11 +66,12 @@ def _survey_kernel(
 ):
     i, inside = block_rows(n, BLOCK)
     zero = tl.zeros([BLOCK], dtype=A.dtype.element_ty)
-    squares, own = zero, zero
+    squares, sums, own = zero, zero, zero
     l0, h0, l1, h1, l2, h2 = zero, zero, zero, zero, zero, zero
     for k in tl.static_range(COUNT):
         a = tl.load(plane_of(A, k, ld) + i, mask=inside, other=0.0)
         squares += a * a
+        sums += tl.abs(a)
         if CODES[k] == 13:
             own = a
         if CODES[k] % 3 == 0:
@@ -86,7 +87,10 @@ def _survey_kernel(
         if CODES[k] // 9 == 2:
             h2 += a
     some = own != 0
-    tl.store(M + i, tl.where(some, own / tl.where(some, squares, 1.0), 0.0), mask=inside)
+    m = tl.where(some, own / tl.where(some, squares, 1.0), 0.0)
+    unstable = tl.abs(m) * sums > 1.95
+    least = 8.0 / (5.0 * tl.where(unstable, sums, 1.0))  # 1.6 is no number of single precision
+    tl.store(M + i, tl.where(unstable, tl.where(own > 0, least, -least), m), mask=inside)
     size = tl.abs(own)
     divisor = tl.where(some, size, 1.0)
     p = tl.program_id(0)
