@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.errors import GradientError
 from torch_sla.linalg import LOBPCGOptions, SparseTensor, lobpcg
+from torch_sla.linalg.eigen.lanczos import rayleigh_ritz
 
 FREE = "ask for the whole group"
 
@@ -205,3 +206,17 @@ def test_fewer_different_eigenvalues_than_wanted(
     torch.testing.assert_close(w, expected, atol=tol, rtol=tol)
     torch.testing.assert_close(V.mH @ (M @ V), torch.eye(k, dtype=dtype), atol=tol, rtol=0)
     torch.testing.assert_close(A @ V, M @ V * w, atol=tol, rtol=0)
+
+
+@pytest.mark.parametrize("seed", [35, 36, 37])
+def test_subnormal_products_are_no_eigenvalues(seed: int) -> None:
+    """LAPACK makes NaN of some: the first of these is one."""
+    generator = torch.Generator().manual_seed(seed)
+    v = torch.randn(8, generator=generator) * 10.0 ** (-16 - 4 * torch.rand(8, generator=generator))
+    v[0], v[6] = 0.0, 1.0
+    H = 2 * torch.outer(v, v)
+    H[0, 0], H[0, 6], H[6, 0] = -5.0, 3e-8, 3e-8
+    w, V = rayleigh_ritz(lambda X: H @ X, lambda X: X, torch.eye(8))
+    expected = torch.tensor([-5.0, *[0.0] * 6, 2.0])
+    assert torch.allclose(w, expected, rtol=1e-6, atol=1e-10)
+    assert torch.allclose(V @ torch.diag(w) @ V.mT, H, atol=1e-6)

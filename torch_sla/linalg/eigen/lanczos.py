@@ -84,7 +84,11 @@ def rayleigh_ritz(A: Operator, M: Operator, V: Tensor) -> tuple[Tensor, Tensor]:
         raise SolveError(Result.BREAKDOWN, "the computed eigenvectors are linearly dependent")
     V = torch.linalg.solve_triangular(L.mH, V, upper=True, left=False)
     H = V.mH @ A(V)
-    w, Q = torch.linalg.eigh((H + H.mH) / 2)
+    H = (H + H.mH) / 2
+    size = H.abs()
+    # What is far below rounding is none to LAPACK either, which makes NaN of products that are subnormal.
+    H = torch.where(size > torch.finfo(size.dtype).eps ** 2 * size.amax(), H, 0.0)
+    w, Q = torch.linalg.eigh(H)
     return w, V @ Q
 
 

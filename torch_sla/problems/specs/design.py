@@ -82,7 +82,7 @@ class DesignProblem(Problem):
 
     Examples
     --------
-    >>> from torch_sla import Dirichlet, IntervalMesh, Parameter, PoissonProblem, Probe
+    >>> from torch_sla import Dirichlet, IntervalMesh, Measured, Parameter, PoissonProblem, Probe
     >>> rod = PoissonProblem(
     ...     mesh=IntervalMesh(cells=8),
     ...     source=Parameter("f"),
