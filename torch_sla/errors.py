@@ -46,8 +46,8 @@ class Result(enum.Enum):
         "direct method, or loosen rtol"
     )
     STAGNATION = (
-        "the residual stopped decreasing above the tolerance; the matrix may be singular, inconsistent or too "
-        "ill-conditioned for this method: try a direct method"
+        "the residual stopped decreasing above the tolerance; if the system is linear, it may be singular, "
+        "inconsistent or too ill-conditioned for this method: try a direct method"
     )
     BREAKDOWN = (
         "the method broke down (division by a vanishing quantity); the matrix does not have the structure this "

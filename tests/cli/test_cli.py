@@ -97,6 +97,7 @@ def test_set_and_param(plate: Path, tmp_path) -> None:
         (["--set", "nonsense"], "expected PATH=VALUE"),
         (["--param", "kapa=1"], "did you mean 'kappa'"),
         (["--param", "kappa=absent.npy"], "no such file"),
+        (["--param", "kappa=2,3"], "give a number, or a file of them"),
         (["--param", "kappa=-1"], "must be positive"),
         (["--device", "tpu"], "solver.device"),
     ],

@@ -210,7 +210,9 @@ def _parameter(text: str) -> tuple[str, Any]:
     try:
         array = load_array(f"{path}.npz" if key else value, key or None)
     except PydanticCustomError as error:
-        raise ArgumentError(f"--param {name}: {error.message()}") from None
+        raise ArgumentError(
+            f"--param {name}: {error.message()}; give a number, or a file of them: k.npy or k.npz:key"
+        ) from None
     if array.dtype.kind not in "fiuc":
         raise ArgumentError(f"--param {name}: {value} holds {array.dtype}; numbers are needed")
     return name, array

@@ -218,6 +218,8 @@ def test_an_exchange_of_zero_is_singular_and_says_so() -> None:
         ({"boundary": [Dirichlet("x > 2", 0.0)]}, "no boundary facet satisfies 'x > 2'"),
         ({"boundary": [Dirichlet("fluid-wall", 0.0)]}, "no facet tag 'fluid-wall'"),
         ({"boundary": [Dirichlet("z < 1", 0.0)]}, "no facet tag 'z < 1'"),
+        ({"boundary": [Dirichlet("xx < 1", 0.0)]}, "as a condition: unknown name 'xx' .*'x'"),
+        ({"boundary": [Dirichlet("x = 0", 0.0)]}, "as a condition: .* equality is written =="),
         ({"diffusivity": {"steel": 1.0}}, "no cell tag 'steel'"),
         ({"diffusivity": "z"}, "'z' does not exist in 2 dimensions"),
         ({"diffusivity": "1/(x - x)"}, "NaN or infinite"),
@@ -319,7 +321,7 @@ def test_sites() -> None:
     assert problem.sites("kn").shape == (5, 1)
     assert problem.sites("q").shape == (2, 1)
     assert len(problem.sites("kq")) % 4 == 0
-    with pytest.raises(ArgumentError, match="one constant"):
+    with pytest.raises(ArgumentError, match="has no sites; declare it on cells"):
         problem.sites("a")
     with pytest.raises(ArgumentError, match="no parameter"):
         problem.sites("b")

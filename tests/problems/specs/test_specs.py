@@ -36,6 +36,8 @@ def test_positional_arguments() -> None:
     assert Integral("i", "u").expression == "u"
     with pytest.raises(TypeError, match="positional"):
         Dirichlet("left", 1.0, 2.0, 3.0)
+    with pytest.raises(TypeError, match="by name: unknown flux traction pressure"):
+        Neumann("right", 1.0)
     with pytest.raises(TypeError, match="twice"):
         Dirichlet("left", 1.0, value=2.0)
 

@@ -263,7 +263,9 @@ class Frame(ActingLaws):
                 return points[mesh.facets].mean(1)
             case "quadrature":
                 return geometry.cells.x.flatten(0, 1)
-        raise ArgumentError(f"{name!r} is one constant and lives nowhere in particular")
+        raise ArgumentError(
+            f"{name!r} is one constant and has no sites; declare it on cells, facets, nodes or quadrature points"
+        )
 
     def select_facets(self, on: tuple[str, ...], path: str) -> Tensor:
         """Return the facets of a selector."""

@@ -57,7 +57,7 @@ def _facets(mesh: Mesh, name: str, path: str) -> Tensor:
 def satisfying(mesh: Mesh, predicate: str, path: str) -> Tensor:
     """Return the indices of the boundary facets whose vertices all satisfy a predicate; there may be none."""
     vertices = mesh.points[mesh.facets[mesh.boundary]]
-    inside = _predicate(predicate, vertices, mesh.facet_tags, "facet", path)
+    inside = _predicate(predicate, vertices, mesh.facet_tags, path)
     return mesh.boundary[inside.all(-1)]
 
 
@@ -115,15 +115,16 @@ def tag_entries(mesh: Mesh, tags: tuple[str, ...], path: str) -> Tensor:
     return entry
 
 
-def _predicate(
-    text: str, vertices: Tensor, tags: Mapping[str, Tensor], kind: str, path: str
-) -> Tensor:
+def _predicate(text: str, vertices: Tensor, tags: Mapping[str, Tensor], path: str) -> Tensor:
     names = coordinates(vertices)
     try:
         expression = Expression.parse(text)
         expression.check_predicate(names)
-    except ExpressionError:
-        raise SpecError(_unknown(text, tags, kind), path=path) from None
+    except ExpressionError as error:
+        message = _unknown(text, tags, "facet")
+        if any(sign in text for sign in "<>="):  # meant as a condition
+            message += f"; as a condition: {error.message}"
+        raise SpecError(message, path=path) from None
     inside = expression.evaluate(names).tensor
     return inside.expand(vertices.shape[:-1])
 

@@ -45,9 +45,12 @@ class Spec(pydantic.BaseModel):
     def __init__(self, *args: Any, **data: Any) -> None:
         names = [n for n, f in type(self).model_fields.items() if f.kw_only is False]
         if len(args) > len(names):
+            others = [
+                self.spelling(n) for n in type(self).model_fields if n not in (*names, "type")
+            ]
             raise TypeError(
-                f"{type(self).__name__} takes {len(names)} positional arguments "
-                f"({', '.join(names)}), but {len(args)} were given"
+                f"{type(self).__name__} takes {len(names)} positional arguments ({', '.join(names)}), but {len(args)} "
+                f"were given; fields that are given by name: {' '.join(others) or 'none'}"
             )
         for name, value in zip(names, args, strict=False):
             if name in data:
