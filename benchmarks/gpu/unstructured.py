@@ -84,7 +84,7 @@ def spmv(size: tuple[int, ...], order: str, device: str, quick: bool) -> None:
         A, eight = fused.Rows(crow, ccol, a, n, longest), v[:, None].repeat(1, 8)
         cases = {
             "product": lambda A=A, v=v: fused.product(A, v[:, None]),
-            "face": lambda A=A, v=v: kernels.spmv(A.crow, A.ccol, A.values, v),
+            "face": lambda A=A, v=v: kernels.spmm(A.crow, A.ccol, A.values, v[:, None]),
             "8 columns": lambda A=A, V=eight: fused.product(A, V),
         }
         if name != "mixed":

@@ -33,7 +33,7 @@ def test_every_member_converges_to_its_own_solution(dtype: torch.dtype, where: s
     b[3] = 0.0
     target = 1e-5 * torch.linalg.vector_norm(b, dim=1)
     x, iterations = batched_cg(pattern.crow, pattern.ccol, a, diagonal, b, target, 200)
-    left = b - sparse.spmv(pattern.crow, pattern.ccol, a, x)
+    left = b - sparse.spmm(pattern.crow, pattern.ccol, a, x.unsqueeze(2)).squeeze(2)
     assert bool((torch.linalg.vector_norm(left, dim=1) <= 2 * target).all())
     assert iterations.dtype is torch.int32
     assert int(iterations[3]) == 0

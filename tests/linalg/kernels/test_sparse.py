@@ -220,21 +220,21 @@ def test_products(
 
 
 @pytest.mark.parametrize("dtype", VALUES)
-def test_spmv_and_pending_views(path: str, dtype: torch.dtype) -> None:
+def test_one_column_and_pending_views(path: str, dtype: torch.dtype) -> None:
     crow, ccol, row = csr(20, 14, 60, torch.int32)
     values = torch.randn(ccol.numel(), 2, dtype=dtype)[:, 1]
-    x = torch.randn(3, 14, dtype=dtype).T[:, 2]
+    x = torch.randn(3, 14, dtype=dtype).T[:, 2:]
     A = dense(row, ccol, values, 20, 14)
-    assert_close(kernels.spmv(crow, ccol, values, x), A @ x)
-    X = torch.randn(3, 14, dtype=dtype)
-    assert_close(kernels.spmv(crow, ccol, values, X), X @ A.T)
-    assert_close(kernels.spmv(crow, ccol, values.expand(3, -1), x), (A @ x).expand(3, -1))
-    assert kernels.spmv(crow, ccol, values.expand(0, -1), x).shape == (0, 20)
+    assert_close(kernels.spmm(crow, ccol, values, x), A @ x)
+    X = torch.randn(3, 14, dtype=dtype).unsqueeze(2)
+    assert_close(kernels.spmm(crow, ccol, values, X), A @ X)
+    assert_close(kernels.spmm(crow, ccol, values.expand(3, -1), x), (A @ x).expand(3, -1, -1))
+    assert kernels.spmm(crow, ccol, values.expand(0, -1), x).shape == (0, 20, 1)
     if dtype.is_complex:
-        assert_close(kernels.spmv(crow, ccol, values.conj(), x), A.conj() @ x)
+        assert_close(kernels.spmm(crow, ccol, values.conj(), x), A.conj() @ x)
         negated = values.conj().imag  # a real view with the negative bit set
         assert negated.is_neg() or SIMULATED  # whose tensors bear no marks
-        assert_close(kernels.spmv(crow, ccol, negated, x.real), -A.imag @ x.real)
+        assert_close(kernels.spmm(crow, ccol, negated, x.real), -A.imag @ x.real)
 
 
 def test_products_promote_and_do_not_record(path: str) -> None:

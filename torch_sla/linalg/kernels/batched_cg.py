@@ -74,7 +74,7 @@ def batched_cg(
     for _ in range(limit):
         if not bool(running.any()):
             break
-        q = sparse.spmv(crow, ccol, values, p)
+        q = sparse.spmm(crow, ccol, values, p.unsqueeze(2)).squeeze(2)
         pq = (p * q).sum(1)
         running = running & (pq > 0)
         alpha = torch.where(running, rho / torch.where(running, pq, 1.0), 0.0).unsqueeze(1)

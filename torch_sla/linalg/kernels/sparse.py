@@ -53,7 +53,6 @@ __all__ = [
     "segment_order",
     "segment_sum",
     "spmm",
-    "spmv",
     "transpose_csr",
 ]
 
@@ -138,37 +137,6 @@ def gather(y: Tensor, target: Tensor, *, threads: int | None = None) -> Tensor:
     return x
 
 
-def spmv(
-    crow: Tensor,
-    ccol: Tensor,
-    values: Tensor,
-    x: Tensor,
-    *,
-    slots: Tensor | None = None,
-    conj: bool = False,
-    longest: int | None = None,
-    threads: int | None = None,
-) -> Tensor:
-    """Multiply a matrix by one vector: ``[*B, nnz]``, ``[*B, n_cols]`` -> ``[*B, n_rows]``.
-
-    As `spmm` with one column; a factor without a batch is shared.
-
-    Examples
-    --------
-    >>> import torch
-    >>> crow, ccol = torch.tensor([0, 2, 3]), torch.tensor([0, 1, 0])
-    >>> spmv(crow, ccol, torch.tensor([1.0, 2.0, 3.0]), torch.tensor([10.0, 1.0]))
-    tensor([12., 30.])
-    """
-    if values.ndim not in (1, 2) or x.ndim not in (1, 2):
-        raise ArgumentError(
-            f"`values` must be [nnz] or [B, nnz] and `x` [n] or [B, n], got "
-            f"{list(values.shape)} and {list(x.shape)}"
-        )
-    x_batch = x.shape[0] if x.ndim == 2 else None
-    return _product(crow, ccol, values, x, slots, conj, longest, threads, x_batch, ())
-
-
 def spmm(
     crow: Tensor,
     ccol: Tensor,
@@ -221,57 +189,32 @@ def spmm(
             f"`values` must be [nnz] or [B, nnz] and `x` [n, k] or [B, n, k], got "
             f"{list(values.shape)} and {list(x.shape)}"
         )
-    x_batch = x.shape[0] if x.ndim == 3 else None
-    return _product(crow, ccol, values, x, slots, conj, longest, threads, x_batch, (x.shape[-1],))
-
-
-def _product(
-    crow: Tensor,
-    ccol: Tensor,
-    values: Tensor,
-    x: Tensor,
-    slots: Tensor | None,
-    conj: bool,
-    longest: int | None,
-    threads: int | None,
-    x_batch: int | None,
-    columns: tuple[int, ...],
-) -> Tensor:
-    """Multiply; `x_batch` is the batch of `x` if it has one, `columns` its ``(k,)`` or ``()``."""
     dtype, nnz = common_dtype(values, x), ccol.numel()
     in_triton = triton.runs(values, x, crow) and dtype in VALUES
     narrow = in_triton and values.dtype in VALUES and dtype.is_complex == values.is_complex()
     values, x = plain(values, None if narrow else dtype), plain(x, dtype)
     if values.shape[-1] != nnz:
         raise ArgumentError(f"`values` must hold {nnz} slots, got {list(values.shape)}")
-    a_batch = values.shape[0] if values.ndim == 2 else None
-    batch = x_batch if a_batch in (None, 1) and x_batch is not None else a_batch
-    if x_batch not in (None, 1, batch):
-        raise ArgumentError(f"the batch of `values` is {a_batch}, of `x` {x_batch}")
+    shape = (*_batch(values, x), crow.numel() - 1, x.shape[-1])
+    values = values if values.ndim == 2 else values.unsqueeze(0)
+    x = x if x.ndim == 3 else x.unsqueeze(0)
     if slots is None:
         crow, ccol = indices(crow, ccol)
     else:
         crow, ccol, slots = indices(crow, ccol, slots)
         expect_shape(slots, "slots", (nnz,))
-    members, k = (1 if batch is None else batch), (columns[0] if columns else 1)
-    shape = (*(() if batch is None else (batch,)), crow.numel() - 1, *columns)
-    a_members = 1 if a_batch is None else a_batch
-    x_members = 1 if x_batch is None else x_batch
+    members = shape[0] if len(shape) == 3 else 1
     if not members:
         return x.new_empty(shape)
     if in_triton:
         from torch_sla.linalg.kernels.triton.csr import product
 
-        n_cols = x.shape[-1 - len(columns)]
-        y = x.new_empty(members, crow.numel() - 1, k)
-        values, x = values.reshape(a_members, nnz), x.reshape(x_members, n_cols, k)
+        y = x.new_empty(members, *shape[-2:])
         return product(crow, ccol, values, x, y, slots=slots, conj=conj, longest=longest).reshape(
             shape
         )
     if not (runs_compiled(values, x, crow) and dtype in VALUES):
-        stacked = x.reshape(x_members, -1 if x.numel() else x.shape[-1 - len(columns)], k)
-        y = fallback.spmm(crow, ccol, slots, values.reshape(a_members, nnz), stacked, conj)
-        return y.reshape(shape)
+        return fallback.spmm(crow, ccol, slots, values, x, conj).reshape(shape)
     y = empty(shape, x.dtype)
     compiled.spmm(
         crow.numpy(),
@@ -280,13 +223,22 @@ def _product(
         x.numpy(),
         y.numpy(),
         None if slots is None else slots.numpy(),
-        a_members,
-        x_members,
-        k,
+        values.shape[0],
+        x.shape[0],
+        x.shape[-1],
         conj and dtype.is_complex,
-        resolve_threads(threads, members * nnz * k),
+        resolve_threads(threads, members * nnz * x.shape[-1]),
     )
     return y
+
+
+def _batch(values: Tensor, x: Tensor) -> tuple[int, ...]:
+    """Return the batch of a product: that of the factor that has more than one member, if either has any."""
+    own = values.shape[:-1]
+    batch = x.shape[:-2] if own in ((), (1,)) and x.ndim == 3 else own
+    if x.ndim == 3 and x.shape[0] not in (1, *batch):
+        raise ArgumentError(f"the batch of `values` is {own[0]}, of `x` {x.shape[0]}")
+    return batch
 
 
 def sampled_product(
