@@ -136,6 +136,16 @@ def test_eigenvalues_have_the_names_of_one_process() -> None:
                 getattr(solution, other)
 
 
+def test_eigenvalues_of_a_matrix_in_parts_are_frequencies_too() -> None:
+    squares = torch.tensor([1.0, 4.0, 9.0, 16.0], dtype=torch.float64)
+    A = sla.SparseTensor.diag(squares)
+    solution = distribute(sla.EigenProblem(matrix=sla.Parameter("A"), k=2), 2).solve(A=A)
+    wanted = squares[:2].sqrt() / (2 * torch.pi)
+    assert torch.allclose(solution.frequencies, wanted, rtol=1e-9)
+    with pytest.raises(AttributeError, match="load_factors"):
+        _ = solution.load_factors
+
+
 def test_masses_and_files(tmp_path: Path) -> None:
     meshio = pytest.importorskip("meshio")
     problem, values = plate()

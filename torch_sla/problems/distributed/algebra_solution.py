@@ -13,6 +13,7 @@ from torch_sla.linalg.adjoint.exchange import total
 from torch_sla.linalg.sparse.whole import whole
 from torch_sla.problems.distributed.solution import SolutionInParts
 from torch_sla.problems.lowering.algebra import components
+from torch_sla.problems.spectral import Spectral
 
 if TYPE_CHECKING:
     from torch_sla.linalg.distributed.layout import Layout
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["DistributedAlgebraSolution"]
 
 
-class DistributedAlgebraSolution(SolutionInParts):
+class DistributedAlgebraSolution(Spectral, SolutionInParts):
     """A solution without a mesh, on every process its own entries; everything in it is differentiable.
 
     Attributes

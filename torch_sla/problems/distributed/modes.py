@@ -27,6 +27,7 @@ from torch_sla.problems.lowering.algebra import components
 from torch_sla.problems.lowering.parameters import must_enter
 from torch_sla.problems.lowering.states import refuse_start
 from torch_sla.problems.report.pieces import Frame
+from torch_sla.problems.spectral import Spectral
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -239,7 +240,7 @@ class _SharedModes(Modes):
 _SMALL = 150  # unknowns up to which the whole space is the basis
 
 
-class DistributedModalSolution(DistributedSolution):
+class DistributedModalSolution(Spectral, DistributedSolution):
     """Modes in parts, on every process its own part of the vectors; everything in it is differentiable.
 
     Attributes
@@ -264,12 +265,10 @@ class DistributedModalSolution(DistributedSolution):
     ) -> None:
         home = scene.home
         self.eigenvalues, self._mass = w.to(home), mass
-        self._rest = rest.to(home) if isinstance(rest, Tensor) else rest
+        self.rest = rest.to(home) if isinstance(rest, Tensor) else rest
         outputs = components(problem.spec, w, home)
-        outputs["load_factors" if mass is None else "frequencies"] = (
-            self.load_factors if mass is None else self.frequencies
-        )
         super().__init__(problem, flat, outputs, info, home, scene.points)
+        self.outputs |= {name: getattr(self, name) for name in self.spec.called}
         self.modes = self.u
         self.numbers = {"modes": self.numbers["u"], "u": self.numbers["u"]}
         self.sizes = dict.fromkeys(self.numbers, self.sizes["u"])
@@ -282,23 +281,6 @@ class DistributedModalSolution(DistributedSolution):
         """Return which dimension counts nodes."""
         del name
         return 1
-
-    @property
-    def frequencies(self) -> Tensor:
-        """``sqrt(λ) / 2π`` (Hz); 0 where λ ≤ 0, and exactly 0 of rigid motions. Not of buckling."""
-        if self._mass is None:
-            raise ArgumentError("these eigenvalues have another name: load_factors")
-        w = self.eigenvalues
-        moving = w.detach() > self._rest
-        root = torch.where(moving, w, torch.ones_like(w)).sqrt() / (2.0 * torch.pi)
-        return torch.where(moving, root, torch.zeros_like(root))
-
-    @property
-    def load_factors(self) -> Tensor:
-        """Factors on the loads at which the body buckles ``[k]``; of buckling alone."""
-        if self._mass is not None:
-            raise AttributeError("no 'load_factors' here: these eigenvalues are frequencies")
-        return self.eigenvalues
 
     @property
     def participation(self) -> Tensor:
