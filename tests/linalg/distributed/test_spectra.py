@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.helpers import rank_programs as programs
-from torch_sla.errors import ArgumentError, GradientError, SolveError
+from torch_sla.errors import ArgumentError, DTypeError, GradientError, SolveError
 from torch_sla.linalg import DSparseTensor, SparseTensor
 
 if TYPE_CHECKING:
@@ -203,8 +203,16 @@ def test_nonlinear_refusals() -> None:
     D = A.partition(2)
     with pytest.raises(ArgumentError, match="must return a DVector"):
         D.nonlinear_solve(lambda u, A: u.local, D.zeros())
-    with pytest.raises(SolveError):
+    with pytest.raises(SolveError, match="nonlinear solve by newton"):
         D.nonlinear_solve(lambda u, A: u * u + 1, D.zeros(), maxiter=5)
+    q = torch.tensor(2.0, dtype=A.dtype, requires_grad=True)
+    with pytest.raises(ArgumentError, match="requires a gradient and is no parameter"):
+        D.nonlinear_solve(lambda u, A: A @ u + u * u * u - q, D.zeros())
+    with pytest.raises(DTypeError, match="float16; convert it first"):
+        D.nonlinear_solve(lambda u, A: u - 1.0, torch.ones(A.shape[-1], dtype=torch.float16))
+    one = D.zeros() + 1.0
+    with pytest.raises(SolveError, match="does not depend on u"):
+        D.nonlinear_solve(lambda u, A: A @ one, D.zeros())
 
 
 @pytest.mark.parametrize(

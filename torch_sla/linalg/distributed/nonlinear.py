@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, DTypeError, GradientError, SolveError
+from torch_sla.errors import ArgumentError, DTypeError, GradientError
 from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.distributed.precond.base import default_preconditioner, make
 from torch_sla.linalg.distributed.space import PartSpace
@@ -16,6 +16,8 @@ from torch_sla.linalg.distributed.verbs import leave_like, vector
 from torch_sla.linalg.methods.outcome import asked_rtol, default_rtol
 from torch_sla.linalg.nonlinear.jacobian import (
     directional,
+    refuse_captured,
+    require_dependence,
     require_real,
     solve_with_products,
     turned,
@@ -60,7 +62,8 @@ def nonlinear_solve(
     ----------
     residual
         ``(u, A, *params) -> F``: ``u`` and ``F`` are `DVector`, ``A`` this matrix; in torch operations on each entry,
-        products with ``A``, sums and inner products.
+        products with ``A``, sums and inner products. Everything it varies with that needs a gradient must be passed as
+        a parameter.
     u0
         Starting value, real, in any form that `vector` takes; without a gradient.
     params
@@ -80,8 +83,8 @@ def nonlinear_solve(
     """
     rtol = asked_rtol(rtol, tol)
     start = vector(D, u0)
-    if not start.local.is_floating_point():
-        raise DTypeError(f"`u0` must be real floating point, got {start.dtype}")
+    if start.dtype not in (torch.float32, torch.float64):
+        raise DTypeError(f"`u0` must be of float32 or float64, got {start.dtype}; convert it first")
     options = NonlinearOptions(
         method,  # type: ignore[arg-type]
         default_rtol(start.dtype) if rtol is None else rtol,
@@ -92,15 +95,11 @@ def nonlinear_solve(
         memory,
     )
     problem = _Problem(D, residual, params, options, preconditioner)
+    refuse_captured(problem.residual, start.local.detach(), problem.leaves)
     u = implicit_solve(problem, start.local.detach(), problem.leaves)
     report = problem.info
     if throw and not report.converged:
-        raise SolveError(
-            report.result,
-            "; ".join(report.notes) or f"{method} iteration",
-            iterations=report.iterations,
-            residual=report.residual,
-        )
+        raise report.failure()
     out = DVector(u, D.layout) if isinstance(u0, DVector) else leave_like(D, u)
     return (out, report) if info or not throw else out
 
@@ -181,8 +180,9 @@ class _Problem:
         def step(u: Tensor, F: Tensor) -> Tensor:
             with torch.enable_grad():
                 x = u.detach().requires_grad_()
-                product = directional(self.residual(x, plain), x)
-                return self._krylov(product, F.detach(), _FORCING, adjoint=False)
+                G = self.residual(x, plain)
+                require_dependence(G)
+                return self._krylov(directional(G, x), F.detach(), _FORCING, adjoint=False)
 
         def fixed(F: Tensor) -> Tensor:
             M, _ = self._precondition()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from torch_sla.errors import DTypeError, Result, SolveError
+from torch_sla.errors import ArgumentError, DTypeError, Result, SolveError
 from torch_sla.linalg.kernels.colouring import colour_rows
 from torch_sla.linalg.methods.gmres import gmres
 from torch_sla.linalg.methods.outcome import KrylovOptions
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Colouring",
     "directional",
+    "refuse_captured",
+    "require_dependence",
     "require_real",
     "solve_with_products",
     "turned",
@@ -105,6 +107,26 @@ def require_real(F: Tensor) -> None:
             f"`residual` must return real numbers, as the unknowns are, got {F.dtype}; make real and imaginary parts "
             "unknowns of their own, or leave out an imaginary part that is rounding (`F.real`)"
         )
+
+
+def require_dependence(F: Tensor) -> None:
+    """Raise `SolveError` for a residual that was recorded and depends on nothing.
+
+    >>> require_dependence(torch.ones(2, requires_grad=True))
+    """
+    if not F.requires_grad:
+        raise SolveError(Result.SINGULAR, "the residual does not depend on u")
+
+
+def refuse_captured(
+    residual: Callable[[Tensor, tuple[Tensor, ...]], Tensor], u: Tensor, leaves: tuple[Tensor, ...]
+) -> None:
+    """Raise `ArgumentError` for a residual with a gradient that comes neither of the unknowns nor of parameters."""
+    with torch.enable_grad():
+        if residual(u, tuple(x.detach() for x in leaves)).requires_grad:
+            raise ArgumentError(
+                "`residual` uses a tensor that requires a gradient and is no parameter; pass it as one, or detach it"
+            )
 
 
 def directional(F: Tensor, u: Tensor) -> Callable[[Tensor], Tensor]:

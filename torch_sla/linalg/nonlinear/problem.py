@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
+from torch_sla.errors import ArgumentError, GradientError
 from torch_sla.linalg.nonlinear.jacobian import (
     Colouring,
     directional,
+    refuse_captured,
+    require_dependence,
     require_real,
     solve_with_products,
     turned,
@@ -123,13 +125,7 @@ class NonlinearProblem:
         ArgumentError
             See `nonlinear_solve`.
         """
-        with torch.enable_grad():
-            plain = tuple(x.detach() for x in leaves)
-            if self.residual(u, plain).requires_grad:
-                raise ArgumentError(
-                    "`residual` uses a tensor that requires a gradient and is no parameter; pass it as one, or "
-                    "detach it"
-                )
+        refuse_captured(self.residual, u, leaves)
         if self._colouring is not None:
             shape = self._colouring.pattern.shape
             if shape != (u.numel(), u.numel()):
@@ -185,8 +181,7 @@ class NonlinearProblem:
             if self._jacobian_fn is not None:
                 return self._direct(self._jacobian(x, leaves), F)
             G = self.residual(x, leaves)
-            if not G.requires_grad:
-                raise SolveError(Result.SINGULAR, "the residual does not depend on u")
+            require_dependence(G)
             if self._colouring is not None:
                 J = self._colouring.jacobian(G, x)
                 if self._covers(J, G, x):
