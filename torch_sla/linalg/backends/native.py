@@ -65,7 +65,7 @@ class Native(Backend):
 
     def analyze(self, pattern: Pattern, method: str, structure: Structure) -> Symbolic:
         if method == "static_lu":
-            if not _full_diagonal(pattern):
+            if not pattern.whole_diagonal:
                 raise SolveError(
                     Result.BREAKDOWN,
                     "static_lu looks for pivots near the diagonal, and some rows have no entry there; "
@@ -80,12 +80,12 @@ class Native(Backend):
                 f"{method} needs entries at symmetric positions; some have no mirror",
             )
         analyses = analyses_of(pattern, structure)
-        if method == "cholesky" or _full_diagonal(pattern):
+        if method == "cholesky" or pattern.whole_diagonal:
             analyses.get()
         return Symbolic(pattern, method, structure, analyses, analyses.nbytes)
 
     def counts(self, pattern: Pattern, structure: Structure) -> Counts | None:
-        if self.unavailable() is not None or not pattern.symmetric or not _full_diagonal(pattern):
+        if self.unavailable() is not None or not pattern.symmetric or not pattern.whole_diagonal:
             return None
         a = analyses_of(pattern, structure).get()
         return Counts(
@@ -250,10 +250,6 @@ class Native(Backend):
         other = half[mirror]
         whole = torch.where(filled, half, other if factor.kind == "symmetric" else other.conj())
         return whole[mirror]
-
-
-def _full_diagonal(pattern: Pattern) -> bool:
-    return bool((pattern.diagonal_slots >= 0).all())
 
 
 def _numeric(symbolic: Symbolic, factor: kernels.Factor) -> Numeric:
