@@ -11,6 +11,7 @@ import torch
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels.pointers import pointers
 from torch_sla.linalg.matching import match
 from torch_sla.linalg.rcond import inverse_norm, mixed_probe, probe
 from torch_sla.linalg.residual import REFINE, Residual
@@ -250,7 +251,7 @@ class Factored:
 def _permuted(pattern: Pattern, order: Tensor) -> tuple[Pattern, Tensor]:
     """Pattern with row ``order[k]`` in place ``k``, and where its slots come from."""
     first, length = pattern.crow.long()[order], pattern.crow.long().diff()[order]
-    crow = torch.cat([length.new_zeros(1), length.cumsum(0)])
+    crow = pointers(length)
     inside = torch.arange(int(crow[-1]), device=order.device) - crow[:-1].repeat_interleave(length)
     slots = first.repeat_interleave(length) + inside
     return Pattern.from_csr(crow, pattern.ccol[slots], pattern.shape), slots

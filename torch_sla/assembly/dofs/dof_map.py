@@ -18,6 +18,7 @@ from torch_sla.assembly.kernels.contents import contents
 from torch_sla.assembly.kernels.expand import expand_columns
 from torch_sla.errors import ArgumentError
 from torch_sla.lazy import cached_property
+from torch_sla.linalg.kernels.pointers import pointers
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.segments import SegmentMap
 
@@ -114,9 +115,7 @@ class DofMap(ABC):
         """Dofs in the columns before each slot of the node pattern, and in all: ``[nnz + 1]``."""
         nodes, _ = self._node_pattern
         sizes = self.node_starts.diff()[nodes.ccol.long()]
-        before = torch.zeros(len(sizes) + 1, dtype=torch.int64, device=sizes.device)
-        torch.cumsum(sizes, 0, out=before[1:])
-        return before
+        return pointers(sizes)
 
     @cached_property
     def pattern(self) -> Pattern:

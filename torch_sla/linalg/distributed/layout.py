@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.kernels.pointers import pointers
 
 if TYPE_CHECKING:
     from torch_sla.linalg.distributed.communicator import Communicator
@@ -40,8 +41,7 @@ class Layout:
         device: torch.device | str = "cpu",
     ) -> None:
         self.comm = comm
-        self.offsets = torch.zeros(comm.parts + 1, dtype=torch.int64, device="cpu")
-        torch.cumsum(sizes.cpu(), 0, out=self.offsets[1:])
+        self.offsets = pointers(sizes.cpu())
         self.n = int(self.offsets[-1])
         self.start = int(self.offsets[comm.held.start])
         self.n_held = int(self.offsets[comm.held.stop]) - self.start

@@ -14,6 +14,7 @@ from torch_sla.linalg.adjoint.exchange import exchange
 from torch_sla.linalg.adjoint.matvec import matmul
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.kernels import sparse as kernels
+from torch_sla.linalg.kernels.pointers import pointers
 from torch_sla.linalg.kernels.sparse import expand_rows
 from torch_sla.linalg.sparse.pattern import Pattern
 from torch_sla.linalg.sparse.transforms import outside_transforms
@@ -333,6 +334,4 @@ def _foreign(rows: Layout, columns: Layout, row: Tensor, col: Tensor) -> Tensor:
 
 def _csr(row: Tensor, col: Tensor, n: int, m: int) -> Pattern:
     """Pattern of sorted coordinates."""
-    crow = torch.zeros(n + 1, dtype=torch.int64, device=row.device)
-    torch.cumsum(torch.bincount(row, minlength=n), 0, out=crow[1:])
-    return Pattern.from_csr(crow, col, (n, m))
+    return Pattern.from_csr(pointers(torch.bincount(row, minlength=n)), col, (n, m))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torch_sla.linalg.kernels.pointers import kept_pointers
 from torch_sla.linalg.kernels.rows import row_max
 
 __all__ = ["component_labels"]
@@ -34,8 +35,7 @@ def component_labels(crow: Tensor, ccol: Tensor, linked: Tensor | None = None) -
     (True, False)
     """
     if linked is not None and not bool(linked.all()):
-        before = torch.nn.functional.pad(linked.cumsum(0), (1, 0))
-        crow, ccol = before[crow.long()].to(crow.dtype), ccol[linked]
+        crow, ccol = kept_pointers(crow, linked), ccol[linked]
     if crow.is_cpu:
         return _by_search(crow, ccol)
     return _by_hooking(crow, ccol)

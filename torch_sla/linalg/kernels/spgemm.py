@@ -24,6 +24,7 @@ from torch_sla.linalg.kernels.arguments import (
     runs_compiled,
 )
 from torch_sla.linalg.kernels.merge import merged_rows
+from torch_sla.linalg.kernels.pointers import pointers
 from torch_sla.linalg.kernels.sparse import expand_rows, segment_order, segment_sum
 from torch_sla.linalg.kernels.threads import resolve_threads
 
@@ -217,8 +218,7 @@ def elementary_products(
     [([0, 0, 0, 1, 1], [0, 1, 0, 0, 1])]
     """
     where, n_rows = ccol_a.device, crow_a.numel() - 1
-    prefix = torch.zeros(ccol_a.numel() + 1, dtype=torch.int64, device=where)
-    torch.cumsum(crow_b.diff()[ccol_a.long()], 0, out=prefix[1:])
+    prefix = pointers(crow_b.diff()[ccol_a.long()])
     before = prefix[crow_a.long()]  # products before each row
     wanted = torch.arange(budget, int(before[-1]) + budget, budget, device=where)
     cuts = torch.searchsorted(before, wanted, right=True).clamp(max=n_rows + 1) - 1
@@ -245,8 +245,7 @@ def _pattern_fallback(
         widest = _ROUNDS * (1 + ccol_b.numel() // max(crow_b.numel() - 1, 1))
         found = merged_rows(crow_a, ccol_a, crow_b, ccol_b, n_cols, widest)
     counts, ccol = found or _sorted(crow_a, ccol_a, crow_b, ccol_b, n_cols)
-    crow = torch.zeros(crow_a.numel(), dtype=torch.int64, device=crow_a.device)
-    torch.cumsum(counts, 0, out=crow[1:])
+    crow = pointers(counts)
     crow, ccol = indices(crow if ccol.numel() >= 2**31 else crow.to(crow_a.dtype), ccol)
     return crow, ccol
 

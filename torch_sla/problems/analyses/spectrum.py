@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, GradientError, SolveError, SpecError
 from torch_sla.linalg import Pattern, SparseTensor
+from torch_sla.linalg.kernels.pointers import pointers
 from torch_sla.linalg.precond.base import make_preconditioner
 from torch_sla.problems.lowering.parameters import must_enter
 from torch_sla.problems.progress import Reporter
@@ -49,8 +50,9 @@ class FreeSpace:
         self._given = len(model.compiled.sides(none))
         number = torch.cumsum(free, 0) - 1
         counts = torch.bincount(number[row[self._slots]], minlength=self.n)
-        crow = torch.nn.functional.pad(torch.cumsum(counts, 0), (1, 0))
-        self.pattern = Pattern.from_csr(crow, number[column[self._slots]], (self.n, self.n))
+        self.pattern = Pattern.from_csr(
+            pointers(counts), number[column[self._slots]], (self.n, self.n)
+        )
 
     def constrained(self, values: Tensor) -> Tensor:
         """Return ``Tᴴ A T`` on all rows, with a one where a value is given: ``[*batch, nnz]``."""

@@ -17,6 +17,7 @@ from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.linalg.distributed.precond.galerkin import Galerkin, galerkin
 from torch_sla.linalg.distributed.sharding import Sharding, taken
+from torch_sla.linalg.kernels.pointers import kept_pointers, pointers
 from torch_sla.linalg.kernels.rows import row_max
 from torch_sla.linalg.kernels.sparse import expand_rows, spmm
 from torch_sla.linalg.kernels.spgemm import product_pattern, spgemm_masked
@@ -183,7 +184,10 @@ def _strong_scalars(
     keep = (size > 0) & (limit > 0) & (size >= limit.mul_(strength * _TIE)) | own
     del limit
     inner = keep & (ccol < n)
-    crow, sizes = offsets(inner, pattern.crow), taken(size.masked_fill_(own, -torch.inf), inner)
+    crow, sizes = (
+        kept_pointers(pattern.crow, inner),
+        taken(size.masked_fill_(own, -torch.inf), inner),
+    )
     return keep, Strong(crow, taken(ccol, inner), sizes)
 
 
@@ -200,8 +204,7 @@ def _strong_nodes(A: Sharding, values: Tensor, edge: int, strength: float) -> tu
     own = pair_row + A.rows.start // edge == pair_col
     # Sizes that are equal but for rounding count as equal.
     size = torch.where(own, 0.0, square.sqrt()).float()
-    crow = torch.zeros(n + 1, dtype=torch.int64, device=values.device)
-    torch.cumsum(torch.bincount(pair_row, minlength=n), 0, out=crow[1:])
+    crow = pointers(torch.bincount(pair_row, minlength=n))
     largest = row_max(crow, size, None, 0.0)
     spread = A.halo.fetch(largest.repeat_interleave(edge).unsqueeze(1)).squeeze(1)
     there = torch.cat([largest.repeat_interleave(edge), spread])[col]
@@ -213,17 +216,10 @@ def _strong_nodes(A: Sharding, values: Tensor, edge: int, strength: float) -> tu
     chosen = inner.nonzero().squeeze(1)
     # Pairs are sorted by row and column, so the chosen ones are in the order of compressed rows.
     graph = Pattern.from_csr(
-        offsets(inner, crow), pair_col[chosen] - A.columns.start // edge, (n, n)
+        kept_pointers(crow, inner), pair_col[chosen] - A.columns.start // edge, (n, n)
     )
     sizes = torch.where(own[chosen], -torch.inf, size[chosen])
     return keep, Strong(graph.crow, graph.ccol, sizes)
-
-
-def offsets(keep: Tensor, crow: Tensor) -> Tensor:
-    """Row pointers of the entries that are kept."""
-    before = torch.zeros(keep.numel() + 1, dtype=crow.dtype, device=keep.device)
-    torch.cumsum(keep, 0, dtype=crow.dtype, out=before[1:])
-    return before.index_select(0, crow)
 
 
 def _numbered(
@@ -299,8 +295,7 @@ class _Smoothing:
         else:
             number = torch.where(inside, first - layout.start, -1)
         used = number >= 0
-        starts = torch.zeros(len(used) + 1, dtype=crow.dtype, device=crow.device)
-        torch.cumsum(used * k, 0, out=starts[1:], dtype=crow.dtype)
+        starts = pointers(used * k, crow.dtype)
         c = torch.arange(k, device=crow.device)
         columns = (number[used].unsqueeze(1) + c).flatten().to(ccol.dtype)
         others = (far.unsqueeze(1) + c).flatten()
@@ -314,7 +309,7 @@ class _Smoothing:
     def _strong(self) -> tuple[Tensor, Tensor]:
         """Compressed rows of the strong part, made again rather than kept."""
         pattern, kept = self.A.pattern, self._kept
-        return offsets(kept, pattern.crow), taken(pattern.ccol, kept)
+        return kept_pointers(pattern.crow, kept), taken(pattern.ccol, kept)
 
     def weights(self, values: Tensor, step: float) -> Tensor:
         """Return slot values of the transfer for those of the matrix."""

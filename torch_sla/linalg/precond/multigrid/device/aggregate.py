@@ -15,6 +15,7 @@ import torch
 
 from torch_sla.linalg.kernels import triton
 from torch_sla.linalg.kernels.independent import independent_rows
+from torch_sla.linalg.kernels.pointers import kept_pointers
 from torch_sla.linalg.kernels.rows import row_max
 from torch_sla.linalg.kernels.sparse import expand_rows
 
@@ -82,10 +83,8 @@ def aggregate(S: Strong) -> tuple[Tensor, int]:
 
 def _count_free(S: Strong, free: Tensor) -> Tensor:
     """Count the free rows within one step of each row, itself included; it may be joined to itself several times."""
-    inside = torch.zeros(S.ccol.numel() + 1, dtype=S.crow.dtype, device=S.ccol.device)
     others = free.index_select(0, S.ccol) & (S.ccol != expand_rows(S.crow, S.ccol.numel()))
-    torch.cumsum(others, 0, dtype=S.crow.dtype, out=inside[1:])
-    return inside.index_select(0, S.crow).diff() + free
+    return kept_pointers(S.crow, others).diff() + free
 
 
 def _strongest(S: Strong, row: Tensor, group: Tensor, free: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from torch_sla.linalg.kernels.pointers import pointers
 from torch_sla.linalg.kernels.rows import Rows
 from torch_sla.linalg.kernels.sparse import diagonal_slots, expand_rows, transpose_csr
 from torch_sla.linalg.kernels.spgemm import product_positions, spgemm_masked
@@ -137,9 +138,7 @@ def flatten(A: BlockRows, dtype: torch.dtype) -> Rows:
     columns = (A.ccol.to(index) * c).reshape(-1, 1, 1) + j.to(index)
     ccol[place.flatten()] = columns.expand(-1, b, c).flatten()
     lengths = torch.repeat_interleave(count * c, b)
-    crow = torch.zeros(lengths.numel() + 1, dtype=torch.int64, device=device)
-    torch.cumsum(lengths, 0, out=crow[1:])
-    return Rows.of(crow.to(index), ccol, values, A.n_cols * c, longest)
+    return Rows.of(pointers(lengths).to(index), ccol, values, A.n_cols * c, longest)
 
 
 def diagonal_blocks(A: BlockRows) -> Tensor:

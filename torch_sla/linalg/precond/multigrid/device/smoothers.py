@@ -12,6 +12,7 @@ import torch
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.checks import read
+from torch_sla.linalg.kernels.pointers import pointers
 from torch_sla.linalg.kernels.rows import (
     Rows,
     add_product,
@@ -349,7 +350,7 @@ def _tied(name: str, A: Rows, groups: Groups) -> Tied | None:
         whole = multiply(left, right)
         square = whole.values.flatten().square()
         # Rows of a group follow each other, so do their entries.
-        ends = whole.crow[torch.nn.functional.pad(found.size.cumsum(0), (1, 0))]
+        ends = whole.crow[pointers(found.size)]
         total = row_sums(ends, square)
         weight = (found.size / total).clamp(max=1.0)[found.group]  # 1 on pseudo-inverses
         inverse = replace(
@@ -361,8 +362,7 @@ def _tied(name: str, A: Rows, groups: Groups) -> Tied | None:
 def some_rows(A: Rows, rows: Tensor) -> Rows:
     """Take some rows ``[m]`` of a matrix."""
     length = A.crow.diff()[rows].long()
-    crow = torch.zeros(len(rows) + 1, dtype=torch.int64, device=rows.device)
-    torch.cumsum(length, 0, out=crow[1:])
+    crow = pointers(length)
     count, longest = (int(x) for x in read(crow[-1], length.amax()))
     k = expand_rows(crow, count)
     slot = torch.arange(count, device=rows.device) + (A.crow[rows].long() - crow[:-1])[k]

@@ -16,6 +16,7 @@ import torch
 
 from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.kernels import triton
+from torch_sla.linalg.kernels.pointers import kept_pointers
 from torch_sla.linalg.kernels.rows import row_max, row_sums
 from torch_sla.linalg.kernels.sparse import expand_rows
 from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows, diagonal_blocks
@@ -85,13 +86,6 @@ class Couplings:
     tied: bool = True
     size: Tensor | None = None
     chosen: Chosen | None = None
-
-
-def _offsets_of(keep: Tensor, crow: Tensor) -> Tensor:
-    """Row pointers of the entries that are kept."""
-    before = torch.zeros(keep.numel() + 1, dtype=torch.int64, device=keep.device)
-    torch.cumsum(keep, 0, out=before[1:])
-    return before[crow.long()].to(crow.dtype)
 
 
 def own_sizes(A: BlockRows) -> Tensor:
@@ -184,7 +178,7 @@ def strong_graph(A: BlockRows, found: Couplings, damping: float) -> tuple[Strong
     if edge == 1:
         usable = filtered * own > _KEPT_DIAGONAL * own * own
         filtered = torch.where(usable, filtered, own)
-    crow_s, entry = _offsets_of(keep, crow), keep.nonzero().squeeze(1)
+    crow_s, entry = kept_pointers(crow, keep), keep.nonzero().squeeze(1)
     ccol_s, row_s = ccol[entry], expand_rows(crow, ccol.numel())[entry].long()
     on = (ccol_s == row_s)[:, None, None]
     d = filtered.diagonal(dim1=1, dim2=2)

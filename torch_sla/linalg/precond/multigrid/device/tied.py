@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from torch_sla.linalg.checks import read
+from torch_sla.linalg.kernels.pointers import pointers
 from torch_sla.linalg.kernels.rows import row_sums
 from torch_sla.linalg.kernels.sparse import expand_rows
 
@@ -113,8 +114,7 @@ def _pseudo_inverse(blocks: Tensor, rtol: float) -> Tensor:
 def compressed(groups: Groups) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
     """Return all blocks as one matrix ``[m, m]`` in compressed rows, and where its entries are in the blocks."""
     size, group = groups.size, groups.group
-    crow = torch.zeros(len(groups.rows) + 1, dtype=torch.int64, device=size.device)
-    torch.cumsum(size[group], 0, out=crow[1:])
+    crow = pointers(size[group])
     row = expand_rows(crow, groups.entries)
     column = torch.arange(groups.entries, device=size.device) - crow[row]
     own = group[row]

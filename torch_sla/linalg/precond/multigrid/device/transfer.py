@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from torch_sla.linalg.kernels.pointers import pointers
 from torch_sla.linalg.kernels.sparse import gather, segment_order, segment_sum
 from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows
 
@@ -43,8 +44,7 @@ def tentative(
     """
     inside = group >= 0
     member = inside.nonzero().squeeze(1)
-    crow = torch.zeros(group.numel() + 1, dtype=torch.int64, device=group.device)
-    torch.cumsum(inside, 0, out=crow[1:])
+    crow = pointers(inside)
     index, target = group.dtype, group[member]
     if vectors is None:
         eye = torch.eye(edge, dtype=like.dtype, device=like.device)
