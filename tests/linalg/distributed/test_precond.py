@@ -321,3 +321,29 @@ def test_processes_count_as_parts_do(ranks: Ranks) -> None:
             assert gathered < 60_000 + 2 * (iterations + 3) * per_cycle
             assert abs(iterations - info.iterations) <= 1
             torch.testing.assert_close(x, exact, rtol=1e-7, atol=1e-7)
+
+
+def with_a_hole(group: Any) -> tuple[str, str]:
+    """A matrix ``[[I, I], [I, 0]]``, whose second part has no incomplete factors."""
+    i = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+    j = torch.tensor([0, 2, 1, 3, 0, 2, 1, 3])
+    values = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0], dtype=torch.float64)
+    part = torch.tensor([0, 0, 1, 1])
+    D = DSparseTensor.from_device_mesh(values, i, j, (4, 4), group, partition_ids=part)
+    wanted: Any = Schwarz(overlap=0, coarse=None, inner="ilu")
+    b = D.vector(torch.ones(4, dtype=torch.float64))
+    _, info = D.solve(b, method="gmres", preconditioner=wanted, info=True, throw=False)
+    try:
+        D.solve(b, method="gmres", preconditioner=wanted)
+    except SolveError as error:
+        return info.result.name, error.detail
+    return info.result.name, ""
+
+
+@pytest.mark.distributed
+def test_a_subdomain_without_a_solver_is_told_to_all(ranks: Ranks) -> None:
+    own = "ilu needs a nonzero diagonal; row 0 has none"
+    assert ranks.run(2, with_a_hole) == [
+        ("BREAKDOWN", f"process 1 cannot do its part: {own}"),
+        ("BREAKDOWN", own),
+    ]

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from torch_sla.errors import ArgumentError, RankError, TorchSlaError
+from torch_sla.errors import (
+    ArgumentError,
+    GradientError,
+    RankError,
+    Result,
+    SolveError,
+    TorchSlaError,
+)
 from torch_sla.linalg.checks import together
 
 if TYPE_CHECKING:
@@ -19,6 +26,7 @@ __all__ = ["agreed", "everywhere"]
 Answer = TypeVar("Answer")
 
 _LONGEST = 1000
+_KINDS: tuple[type[TorchSlaError], ...] = (ArgumentError, GradientError)
 
 
 def everywhere(
@@ -43,9 +51,9 @@ def everywhere(
 
     Raises
     ------
-    ArgumentError, RankError
-        On every process that could do its part, with what the first one that could not says; `ArgumentError` where it
-        was that there.
+    ArgumentError, GradientError, SolveError, RankError
+        On every process that could do its part, with what the first one that could not says; a `RankError` where it was
+        none of the others there.
 
     Examples
     --------
@@ -61,19 +69,34 @@ def everywhere(
             answer, said = work()
     except Exception as error:  # noqa: BLE001  raised below, when all know
         failed = error
-    kind = 0.0 if failed is None else 1.0 + isinstance(failed, ArgumentError)
-    message = torch.tensor([kind, *map(float, said)], dtype=torch.float64, device=device)
+    message = torch.tensor(
+        [float(failed is not None), *map(float, said)], dtype=torch.float64, device=device
+    )
     anywhere, *found = comm.reduce(message, "max").tolist()
     if not anywhere:
         return answer, found
-    text = "" if failed is None else f"{comm.rank} {failed}"[:_LONGEST]
+    text = "" if failed is None else f"{comm.rank} {_said(failed)}"[:_LONGEST]
     letters = torch.tensor(list(text.encode()), dtype=torch.uint8, device=device)
     texts = [bytes(t.tolist()).decode(errors="replace") for t in comm.gather(letters)]
     if failed is not None:
         raise failed
-    rank, _, why = next(t for t in texts if t).partition(" ")
-    raised: type[TorchSlaError] = ArgumentError if anywhere == 2.0 else RankError
-    raise raised(f"process {rank} cannot do its part: {why}")
+    rank, kind, why = next(t for t in texts if t).split(" ", 2)
+    raise _repeated(kind, f"process {rank} cannot do its part: {why}")
+
+
+def _said(failed: Exception) -> str:
+    """Return the kind of a failure, and what it says."""
+    if isinstance(failed, SolveError):
+        return f"{failed.result.name} {failed.detail}"
+    kind = next((kind for kind in _KINDS if isinstance(failed, kind)), RankError)
+    return f"{kind.__name__} {failed}"
+
+
+def _repeated(kind: str, message: str) -> TorchSlaError:
+    """Return the failure of another process: whoever goes on after one of its kind does so on all."""
+    if kind in Result.__members__:
+        return SolveError(Result[kind], message)
+    return next((k for k in _KINDS if k.__name__ == kind), RankError)(message)
 
 
 def agreed(comm: Communicator, device: torch.device | str, work: Callable[[], Answer]) -> Answer:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
+from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.linalg.distributed.precond.coarse import GatheredInverse
@@ -105,11 +106,13 @@ class Subdomains:
         self._halo = sharding.halo if options.overlap else None
         for _ in range(options.overlap - 1):
             self._halo = _wider(sharding, self._halo or sharding.halo)
-        self._places: list[Tensor] = []
-        self._solvers: list[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = []
-        for place, pattern, a in _squares(sharding, values, self._halo, outgoing=self._outgoing):
-            self._places.append(place)
-            self._solvers.append(_solver(pattern, a, options.inner))
+        squares = _squares(sharding, values, self._halo, outgoing=self._outgoing)
+        self._places = [place for place, _, _ in squares]
+        self._solvers = agreed(
+            sharding.rows.comm,
+            sharding.rows.device,
+            lambda: [_solver(pattern, a, options.inner) for _, pattern, a in squares],
+        )
         self._coarse: _Deflation | None = None
         if options.coarse is not None and sharding.rows.comm.parts > 1:
             self._coarse = _Deflation(sharding, values, near_nullspace)
