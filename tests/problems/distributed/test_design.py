@@ -121,3 +121,45 @@ def test_what_a_shared_search_cannot_do_is_refused(changes: dict[str, Any], path
     problem = conductivity(LBFGS()).updated(**changes)
     with pytest.raises(SpecError, match=path):
         distribute(problem, 2)
+
+
+def snapping() -> sla.DesignProblem:
+    """u³ - u = q: the branch below 0 ends at q = 0.385, and the one above 0 at -0.385."""
+    body = sla.PoissonProblem(
+        mesh=sla.IntervalMesh(cells=5),
+        source="q + u - u**3",
+        parameters=[sla.Parameter("q", default=0.0)],
+        boundary=[sla.Robin("left", coefficient=1e-9)],
+        outputs=[sla.Integral("mean", "u")],
+    )
+    return sla.DesignProblem(
+        of=body,
+        variables=[sla.Variable("q", bounds=(-0.3, 0.36), initial=0.0)],
+        objective="(mean + 0.7)**2",
+        optimizer=LBFGS(max_iterations=15),
+    )
+
+
+def below(group: Any, folder: str, verb: str) -> tuple[float, float]:
+    shared = distribute(snapping(), group=group)
+    here = distribute(snapping().of, group=group).solve().u
+    found = shared.solve(start=torch.full_like(here, -1.0), **{verb: folder})
+    return float(found.design["q"]), float(found.solution["mean"])
+
+
+@pytest.mark.distributed
+def test_a_start_of_its_own_unknowns_chooses_the_branch(ranks: Ranks, tmp_path: Path) -> None:
+    folder, best = str(tmp_path / "run"), 0.7 - 0.7**3
+    found = ranks.run(2, below, folder, "folder")
+    assert found[0] == found[1]
+    assert found[0] == pytest.approx((best, -0.7), abs=1e-6)
+    # The same start, whoever has which of it.
+    again = ranks.run(3, below, folder, "resume")
+    assert again[0] == pytest.approx(found[0], abs=1e-9)
+    parts = distribute(snapping(), 3)
+    above = parts.solve(start=torch.ones(6, dtype=torch.float64))
+    assert float(above.design["q"]) == pytest.approx(-0.3, abs=1e-6)
+    with pytest.raises(ArgumentError, match="another run: values"):
+        parts.solve(start=torch.ones(6, dtype=torch.float64), resume=folder)
+    with pytest.raises(ArgumentError, match=r"start .*6"):
+        parts.solve(start=torch.ones(5, dtype=torch.float64))

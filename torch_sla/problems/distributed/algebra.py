@@ -292,6 +292,10 @@ class DistributedAlgebra(DistributedProblem):
         """Refuse: there is no mesh."""
         return self.lowered.nowhere(name)
 
+    def gathered_start(self, start: Tensor) -> Any:
+        """Return the starts of all processes behind each other: the cut is known after a solve only."""
+        return torch.cat(self.comm.gather(start.to(self.device).flatten()))
+
     def found(self, values: dict[str, Any], asked: Asked) -> DistributedAlgebraSolution:
         """Solve for values, matrices among them."""
         if asked.points is not None:

@@ -47,6 +47,8 @@ class DistributedAlgebraSolution(Spectral, SolutionInParts):
         numbers = {name: layout.names for name, layout in layouts.items()}
         sizes = {name: layout.n for name, layout in layouts.items()}
         first = next(iter(fields))
+        if problem.spec.type == "linear":
+            self.batch = tuple(fields[first].shape[:-1])
         if first in layouts:
             outputs = _picked(problem.spec, fields[first], layouts[first], home)
         else:

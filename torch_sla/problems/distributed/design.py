@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch_sla.errors import RankError, SpecError
-from torch_sla.linalg.distributed.communicator import described
+from torch_sla.linalg.distributed.communicator import described, presence
 from torch_sla.linalg.distributed.everywhere import agreed, everywhere
 from torch_sla.problems.analyses.design.model import Design
 from torch_sla.problems.analyses.design.oracle import REJECTED
@@ -19,7 +19,7 @@ from torch_sla.problems.design.optimizers.scipy import PRODUCTS
 from torch_sla.problems.distributed.problem import DistributedProblem, shared_problem
 from torch_sla.problems.distributed.together import told, watched
 from torch_sla.problems.folder import opened
-from torch_sla.problems.specs.given import joined
+from torch_sla.problems.specs.given import joined, starts_of
 from torch_sla.problems.specs.hashing import canonical
 from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.variable import Effort
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.progress import ProgressCallback
     from torch_sla.problems.specs.design import DesignProblem
+    from torch_sla.problems.specs.given import Starts
 
 __all__ = ["DistributedDesign"]
 
@@ -71,16 +72,30 @@ class DistributedDesign:
         values: Mapping[str, Any] | None = None,
         /,
         *,
+        start: Starts = None,
         folder: str | Path | None = None,
         resume: str | Path | None = None,
         progress: ProgressCallback | None = None,
         pictures: int = 0,
         **named: Any,
     ) -> DesignSolution:
-        """Search; all processes call it together. A run goes on with any number of processes."""
+        """Search; all processes call it together. A run goes on with any number of processes.
+
+        Parameters
+        ----------
+        start
+            As of `DesignProblem.solve`, on each process that of its own unknowns, as ``solution.u`` has them.
+        values, folder, resume, progress, pictures, **named
+            As of `DesignProblem.solve`.
+        """
+        first = agreed(self.comm, self._device, lambda: starts_of(self.spec, start))
+        self.comm.agree(
+            presence(**{f"start of {case!r}": first.get(case) for case in self.spec.parts})
+        )
         with self._lowered.remembering():
             return self._lowered.solve(
                 joined(values, named),
+                first,
                 folder=folder,
                 resume=resume,
                 progress=watched(self.comm, self._device, progress),
@@ -131,6 +146,10 @@ class _SharedDesign(Design):
     def alone(self, work: Callable[[], None]) -> None:
         """Do it where there is something to do; where that fails, the others do not go on without."""
         agreed(self._comm, self._where, work)
+
+    def recognised(self, start: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return starts however the problems are cut."""
+        return {case: self.models[case].problem.gathered_start(u) for case, u in start.items()}
 
     def evaluated(self, evaluate: Callable[[], Quantities]) -> Quantities:
         """Evaluate goals on every process; where that fails or differs on some, none goes on.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.lazy import cached_property
+from torch_sla.linalg.adjoint.exchange import gathered
 from torch_sla.linalg.distributed.communicator import InProcess, presence
 from torch_sla.linalg.distributed.everywhere import agreed
 from torch_sla.linalg.distributed.launch import running
@@ -306,6 +307,11 @@ class DistributedProblem:
         n, c, dtype = len(places), self.components, division.model.field_dtype
         flat = start_here(self.comm, start, n, dtype, self.device, components=c)
         return flat.new_zeros(division.layout.n_held).index_copy(0, places, flat)
+
+    def gathered_start(self, start: Tensor) -> Any:
+        """Return a start of all parts, on every process and whatever their number; all call it together."""
+        layout = self.division.layout
+        return gathered(self._checked(start), layout.names, layout.n, self.comm)
 
     def value_and_grad(
         self,

@@ -47,9 +47,13 @@ class SolutionInParts(Outputs):
     ----------
     fields
         Empty: what has whole fields by name finds none here.
+    batch
+        Batch dimensions: those of right-hand sides; others are solved one member at a time.
     home, numbers, sizes
         As given.
     """
+
+    batch: tuple[int, ...] = ()
 
     def __init__(
         self,

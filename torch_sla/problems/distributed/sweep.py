@@ -93,6 +93,11 @@ class DistributedSweep(DistributedProblem):
                 tell(i + 1, residual=found.info.residual)
         return DistributedSweepSolution(self, solutions)
 
+    def gathered_start(self, start: Tensor) -> Any:
+        """Return the starts of all cases."""
+        starts = self._starts(start, len(self.spec.every))
+        return [self.of.gathered_start(own) for own in starts if own is not None]
+
     def _starts(self, start: Tensor | None, count: int) -> list[Tensor | None]:
         """Return where each case begins: all at one state, or each at its own ``[cases, *]``."""
         if start is None:

@@ -71,10 +71,11 @@ def _identity(
     spec = design.spec
     if not spec.stages:
         spec = spec.updated(optimizer=replace(spec.optimizer, **{LIMIT: 1}))
+    starts = {f"start {case}": u for case, u in design.recognised(start).items()}
     return {
         **run_identity(design, given),
         "spec_hash": spec_hash(spec),
-        "values": fingerprint({**given, **{f"start {case}": u for case, u in start.items()}}),
+        "values": fingerprint({**given, **starts}),
     }
 
 

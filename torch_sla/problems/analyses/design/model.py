@@ -74,6 +74,10 @@ class Design(Analysis):
         """Do what one process does for all that search together."""
         work()
 
+    def recognised(self, start: Mapping[str, Tensor]) -> Mapping[str, Any]:
+        """Return what tells the starts of solves from others, by problem; for the identity of a run."""
+        return start
+
     def evaluated(self, evaluate: Callable[[], Quantities]) -> Quantities:
         """Evaluate goals of results that are there."""
         return evaluate()
