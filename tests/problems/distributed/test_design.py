@@ -10,7 +10,7 @@ import torch
 import torch_sla as sla
 from tests.helpers.designs import cantilever, conductivity
 from torch_sla import LBFGS, MMA, GaussNewton, NewtonCG, Solver, distribute
-from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.errors import ArgumentError, RankError, Result, SolveError, SpecError
 from torch_sla.problems.specs.variable import Effort
 
 if TYPE_CHECKING:
@@ -163,3 +163,32 @@ def test_a_start_of_its_own_unknowns_chooses_the_branch(ranks: Ranks, tmp_path: 
         parts.solve(start=torch.ones(6, dtype=torch.float64), resume=folder)
     with pytest.raises(ArgumentError, match=r"start .*6"):
         parts.solve(start=torch.ones(5, dtype=torch.float64))
+
+
+def failing_alone(group: Any) -> str:
+    """The third solve fails on one process, where the others have been through it."""
+    shared = distribute(tight(conductivity(LBFGS(max_iterations=8))), group=group)
+    model: Any = shared._lowered.models[""]
+    solve, calls = model.solve, []
+
+    def solved(*args: Any, **named: Any) -> Any:
+        found = solve(*args, **named)
+        calls.append(found)
+        if shared.comm.rank and len(calls) == 3:
+            raise SolveError(Result.OUT_OF_MEMORY, "here alone")
+        return found
+
+    model.solve = solved
+    try:
+        shared.solve()
+    except RankError as error:
+        return f"{error} after {len(calls)}"
+    return "no error"
+
+
+@pytest.mark.distributed
+def test_a_solve_that_fails_on_one_process_ends_the_search(ranks: Ranks) -> None:
+    for said in ranks.run(2, failing_alone):
+        assert "process 1 cannot do its part" in said or said.startswith("the goals cannot")
+        assert "here alone" in said
+        assert said.endswith("after 3")

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch_sla.errors import RankError, SpecError
+from torch_sla.linalg.checks import together
 from torch_sla.linalg.distributed.communicator import described, presence
 from torch_sla.linalg.distributed.everywhere import agreed, everywhere
 from torch_sla.problems.analyses.design.model import Design
@@ -152,21 +153,22 @@ class _SharedDesign(Design):
         return {case: self.models[case].problem.gathered_start(u) for case, u in start.items()}
 
     def evaluated(self, evaluate: Callable[[], Quantities]) -> Quantities:
-        """Evaluate goals on every process; where that fails or differs on some, none goes on.
+        """Solve and evaluate goals on every process; where that fails or differs on some, none goes on.
 
         Only where it fails on all, and all would try another point, does the search do that. A function of Python may
         forget that each process has its own part of a field.
         """
-
-        def attempt() -> tuple[Quantities | Exception, list[float]]:
-            try:
-                return evaluate(), [1.0, 0.0, 0.0]
-            except REJECTED as error:
-                return error, [0.0, 1.0, 0.0]
-            except Exception as error:  # noqa: BLE001  raised below, when all know
-                return error, [0.0, 0.0, 1.0]
-
-        found, outcomes = everywhere(self._comm, self._where, attempt, 3)
+        found: Quantities | Exception
+        try:
+            with together():
+                found, outcome = evaluate(), [1.0, 0.0, 0.0]
+        except REJECTED as error:
+            found, outcome = error, [0.0, 1.0, 0.0]
+        except Exception as error:
+            if isinstance(error, RankError) and error.__cause__ is not None:
+                raise  # another process is lost, and cannot be asked
+            found, outcome = error, [0.0, 0.0, 1.0]
+        _, outcomes = everywhere(self._comm, self._where, lambda: (None, outcome), 3)
         if sum(outcomes) > 1:
             agreed(self._comm, self._where, partial(_raised, found))
         if isinstance(found, Exception):

@@ -79,7 +79,7 @@ class Design(Analysis):
         return start
 
     def evaluated(self, evaluate: Callable[[], Quantities]) -> Quantities:
-        """Evaluate goals of results that are there."""
+        """Solve, and evaluate goals of the results."""
         return evaluate()
 
     def like(self, spec: DesignProblem) -> Design:

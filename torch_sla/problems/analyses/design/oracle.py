@@ -178,11 +178,11 @@ class DesignOracle(FunctionOracle):
 
     def _goals(self, values: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> Quantities:
         """Solve at values of the variables, and evaluate the goals, which see these."""
-        scope = DesignScope(self.design.spec, self.unknowns, self.forward(values), seen)
-        return self.design.evaluated(lambda: self._quantities(scope))
+        return self.design.evaluated(lambda: self._quantities(values, seen))
 
-    def _quantities(self, scope: DesignScope) -> Quantities:
+    def _quantities(self, values: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> Quantities:
         spec = self.design.spec
+        scope = DesignScope(spec, self.unknowns, self.forward(values), seen)
         constraints = self._constraints(scope)
         if isinstance(spec.objective, PythonFunction):
             rest, residual = _called(spec.objective, scope, "objective"), None
