@@ -136,3 +136,26 @@ def test_a_derivative_that_fails_on_one_process_ends_all(ranks: Ranks) -> None:
         "RankError: process 1 cannot do its part: no derivative here",
         "ValueError: no derivative here",
     ]
+
+
+@pytest.mark.parametrize("home", ["nodes", "cells"])
+@pytest.mark.parametrize("parts", [2, 3, 7])
+def test_those_that_share_an_extreme_have_equal_shares_of_its_gradient(
+    home: str, parts: int
+) -> None:
+    """Nodes between parts are seen by several of them, and cells by one."""
+    plate = sla.PoissonProblem(
+        mesh=sla.RectangleMesh(cells=(4, 4), cell="quad"),
+        source=1.0,
+        parameters=[sla.Parameter("p", on=home)],
+        boundary=[sla.Dirichlet("left", 0.0)],
+        outputs=[sla.Maximum("most", "p**2 + 0*u"), sla.Minimum("least", "-p + 0*u")],
+    )
+    p = torch.ones(25 if home == "nodes" else 16, dtype=torch.float64)
+    p[[3, 7, 12]] = 0.5
+    p.requires_grad_()
+    found = distribute(plate, parts).solve(p=p)
+    top = (p.detach() == 1.0).double()
+    for name, slope in (("most", 2.0), ("least", -1.0)):
+        (grad,) = torch.autograd.grad(found[name], p, retain_graph=True)
+        assert torch.allclose(grad, slope * top / top.sum(), rtol=1e-12, atol=0.0)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torch_sla.problems.expression.functions import root
 from torch_sla.problems.lowering.conditions import positions
-from torch_sla.problems.lowering.outputs import Taken, take_one
+from torch_sla.problems.lowering.outputs import Taken, everywhere, nodal, take_one
 from torch_sla.problems.lowering.reactions import held, nothing_holds
 from torch_sla.problems.specs import outputs as kinds
 from torch_sla.problems.specs.written import Formula
@@ -139,26 +139,34 @@ class Total(Quantity):
 
 
 class Extreme(Quantity):
-    """The largest or least of what the shares have; those that have it get equal shares of the gradient."""
+    """The largest or least at the sites of all shares; those that have it get equal shares of the gradient."""
+
+    output: kinds.Maximum | kinds.Minimum
 
     @property
     def _sign(self) -> float:
         return -1.0 if isinstance(self.output, kinds.Minimum) else 1.0
 
     def _partial(self, s: Seen) -> Tensor:
-        return self._sign * take_one(s.sums, self.output, self.path)
+        """Return the values at the sites of the part alone, flat: no node counts for two parts."""
+        text = self.output.expression
+        if not nodal(s.rows, Formula(text)):
+            return self._sign * everywhere(s.sums, text, self.path).flatten()
+        found = everywhere(s.rows, text, self.path).flatten()
+        # One number for all nodes is of no node.
+        own = found[s.share.own_nodes] if len(found) == len(s.share.own_nodes) else found
+        return self._sign * own
 
     def of_shares(self, found: list[Seen]) -> list[Tensor]:
-        """Return the largest of each share."""
+        """Return the values in each share."""
         return [self._partial(s) for s in found]
 
     def joined(self, parts: list[Tensor]) -> Tensor:
         """Compare over shares and processes."""
         d = self.division
-        least = torch.full((), -torch.inf, dtype=d.model.dtype, device=d.device)
-        self._top = d.comm.reduce(torch.stack([least, *parts]).amax(0), "max")
-        hits = torch.stack([0.0 * least.nan_to_num(), *((m == self._top).to(least) for m in parts)])
-        self._hits = d.comm.reduce(hits.sum(0))
+        least = torch.full((1,), -torch.inf, dtype=d.model.dtype, device=d.device)
+        self._top = d.comm.reduce(torch.cat([least, *parts]).amax(), "max")
+        self._hits = d.comm.reduce((torch.cat([least, *parts]) == self._top).to(least).sum())
         return self._sign * self._top
 
     def pulled_back(self, found: list[Seen], grad: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _MANY = 4
 """Members of a batch from which on integrals are products with a row."""
 
-__all__ = ["Taken", "check_places", "nodal", "take_one"]
+__all__ = ["Taken", "check_places", "everywhere", "nodal", "take_one"]
 
 
 class Taken:
@@ -242,7 +242,7 @@ def _compliance(taken: Taken, _: kinds.Compliance, __: str) -> Tensor:
 
 def _maximum(taken: Taken, output: kinds.Maximum, path: str) -> Tensor:
     if output.p is None:
-        return _everywhere(taken, output.expression, path).amax((-2, -1)).expand(taken.batch)
+        return everywhere(taken, output.expression, path).amax((-2, -1)).expand(taken.batch)
     scene, model, expression = taken.scene, taken.model, Formula(output.expression)
     cells = scene.cells(taken.u)
     size = scene.evaluate(expression, cells, path).tensor.abs()
@@ -254,10 +254,10 @@ def _maximum(taken: Taken, output: kinds.Maximum, path: str) -> Tensor:
 
 
 def _minimum(taken: Taken, output: kinds.Minimum, path: str) -> Tensor:
-    return _everywhere(taken, output.expression, path).amin((-2, -1)).expand(taken.batch)
+    return everywhere(taken, output.expression, path).amin((-2, -1)).expand(taken.batch)
 
 
-def _everywhere(taken: Taken, text: str, path: str) -> Tensor:
+def everywhere(taken: Taken, text: str, path: str) -> Tensor:
     """Evaluate a real expression at the nodes where it has values there, else at the quadrature points."""
     scene, model, expression = taken.scene, taken.model, Formula(text)
     if nodal(taken, expression):
