@@ -79,6 +79,38 @@ def test_one_process_may_hold_all_rows(ranks: Ranks, local: bool) -> None:
         torch.testing.assert_close(found["x"], x.grad[:0] if local and rank != 1 else x.grad)
 
 
+def given_again(group: Any, parts: int | None, how: str) -> Held:
+    """A vector made of its own local entries, with its gradient, and of the whole."""
+    A, _ = programs.matrix("irregular")
+    n = A.shape[-1]
+    alone = group is None
+    # Scattered, or everything in two parts of the second process.
+    part = 2 + torch.arange(n) % 2 if how == "one" and not alone else (torch.arange(n) * 7) % 3
+    where = (A.values, A.row_indices, A.col_indices, tuple(A.shape))
+    D = (
+        DSparseTensor(*where, parts, partition_ids=part)
+        if alone
+        else DSparseTensor.from_device_mesh(*where, group, partition_ids=part, num_partitions=parts)
+    )
+    x = programs.rhs(n, A.dtype).requires_grad_()
+    v = D.vector(x, local=False)
+    again = D.vector(v.local, local=True)
+    (again**3).sum().backward()
+    return {"again": again.full_tensor().detach(), "x": x.grad}
+
+
+@pytest.mark.parametrize("how", ["scattered", "one"])
+def test_local_entries_are_told_from_the_whole(ranks: Ranks, how: str) -> None:
+    A, _ = programs.matrix("irregular")
+    x = programs.rhs(A.shape[-1], A.dtype)
+    for found in (*ranks.run(2, given_again, 4, how), given_again(None, 3, how)):
+        assert torch.equal(found["again"], x)
+        torch.testing.assert_close(found["x"], 3 * x**2)
+    D = A.partition(3)
+    with pytest.raises(ArgumentError, match=r"the 150 held here, got \[149\]"):
+        D.vector(x[1:], local=True)
+
+
 def bounded(group: Any, parts: int | None = None) -> Held:
     """Functions of each entry whose arguments are named: a number that all have a copy of, and another vector."""
     A, _ = programs.matrix("irregular")

@@ -36,7 +36,7 @@ _LARGE = 4000  # rows above which a dense copy is warned of
 # --- vectors -------------------------------------------------------------------------------------
 
 
-def vector(D: DSparseTensor, x: Any) -> DVector:
+def vector(D: DSparseTensor, x: Any, *, local: bool | None = None) -> DVector:
     """Make a vector in the parts of this matrix.
 
     Parameters
@@ -46,6 +46,14 @@ def vector(D: DSparseTensor, x: Any) -> DVector:
         what is held here ``[n_held]`` or with columns, in ascending order of global numbers in each part; a
         `DVector` cut otherwise, or a `DTensor` sharded along its first dimension in equal chunks, whose entries
         then move to their owners. Differentiable. All processes call it together, with vectors of one kind.
+    local
+        Whether a tensor is what is held here, in the order of `DVector.names`, or the whole. None: by its length; of a
+        process that holds everything it is the whole, if it may be that on all processes.
+
+    Raises
+    ------
+    ArgumentError
+        If a tensor is neither, or not what `local` says.
     """
     layout = D.layout
     if isinstance(x, DVector):
@@ -56,22 +64,25 @@ def vector(D: DSparseTensor, x: Any) -> DVector:
         raise ArgumentError(f"a vector must be a tensor, got {type(x).__name__}")
     if hasattr(x, "device_mesh"):
         return DVector(_from_chunks(D, x), layout)
-    if x.ndim not in (1, 2) or x.shape[0] not in (layout.n, layout.n_held):
-        raise ArgumentError(
-            f"a vector must have the {layout.n} entries of the whole or the {layout.n_held} held here, got "
-            f"{list(x.shape)}"
-        )
-    if x.requires_grad and _copied(x, layout):
+    both = (layout.n, layout.n_held)
+    sizes = both if local is None else (both[local],)
+    if x.ndim not in (1, 2) or x.shape[0] not in sizes:
+        wanted = f"the {layout.n} entries of the whole", f"the {layout.n_held} held here"
+        which = " or ".join(wanted) if local is None else wanted[local]
+        raise ArgumentError(f"a vector must have {which}, got {list(x.shape)}")
+    if not (_whole(x, layout) if local is None else not local):
+        return DVector(x, layout)
+    if x.requires_grad and not layout.comm.alone:
         x = replicated(x, layout.comm)
-    return DVector(x.index_select(0, layout.names) if x.shape[0] == layout.n else x, layout)
+    return DVector(x.index_select(0, layout.names), layout)
 
 
-def _copied(x: Tensor, layout: Layout) -> bool:
-    """Whether each of many processes has the whole vector, which one that holds all entries cannot tell by itself."""
+def _whole(x: Tensor, layout: Layout) -> bool:
+    """Whether a tensor is the whole vector, which one process that holds all entries cannot tell by itself."""
     comm = layout.comm
-    if comm.alone:
-        return False
     whole = x.shape[0] == layout.n
+    if comm.alone:
+        return whole
     firsts = [comm.first_part(rank) for rank in range(comm.world + 1)]
     if not bool((layout.offsets[firsts].diff() == layout.n).any()):
         return whole
