@@ -120,3 +120,19 @@ def test_iterations_of_a_flow_in_time_do_not_depend_on_the_step(step: float) -> 
     found = [sla.distribute(march, parts).solve().info for parts in (1, 5)]
     assert all((i.method, i.preconditioner) == ("minres", "schur") for i in found)
     assert max(i.iterations for i in found) <= 80
+
+
+def test_fields_and_multigrid_are_kept_for_other_values() -> None:
+    A, b = darcy()
+    D = A.partition(4)
+    options = PartSchur(dual=PartMultigrid(coarse_size=20))
+    M = D.preconditioner(options)
+    r = torch.randn(len(b), 2, dtype=A.dtype, generator=torch.Generator().manual_seed(4))
+    before = M.apply(r)
+    other = D.with_values(1.5 * D.values)
+    again = other.preconditioner(like=M)
+    assert again.blocks is M.blocks
+    torch.testing.assert_close(1.5 * again.apply(r), before, rtol=1e-6, atol=1e-6)
+    x = other.solve(b, preconditioner=again)
+    torch.testing.assert_close(x, A.solve(b) / 1.5, rtol=1e-7, atol=1e-8)
+    assert torch.equal(M.apply(r), before)

@@ -15,7 +15,12 @@ from torch_sla.linalg.distributed.communicator import presence
 from torch_sla.linalg.distributed.layout import Layout
 from torch_sla.linalg.distributed.nullspace import PartNullspace
 from torch_sla.linalg.distributed.pieces import Moved, entry_halo, redistributed
-from torch_sla.linalg.distributed.precond.base import PartPreconditioner, make, name_of
+from torch_sla.linalg.distributed.precond.base import (
+    PartPreconditioner,
+    Renewable,
+    make,
+    name_of,
+)
 from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.distributed.solve import PartSolver, SolveRequest, columns
 from torch_sla.linalg.distributed.space import PartSpace
@@ -254,7 +259,7 @@ def preconditioner(
     wanted
         A name or options, as for `solve`.
     like
-        One made of other values on the same positions. What it chose stays (aggregates, kept points), and so do
+        One made of other values on the same positions. What it chose stays (aggregates, kept points, fields), and so do
         positions and plans of exchange: a third of the work, or less. `wanted` then has no meaning.
 
     Returns
@@ -271,9 +276,9 @@ def preconditioner(
     with torch.no_grad():
         values = D.slot_values().detach()
     if like is not None:
-        if not hasattr(like, "renewed"):
+        if not isinstance(like, Renewable):
             raise ArgumentError(
-                f"`like` must be multigrid of a matrix in parts, got {type(like).__name__}; leave it out"
+                f"`like` keeps nothing that other values could use: it is of type {type(like).__name__}; leave it out"
             )
         return like.renewed(values)
     found = make(wanted, D.sharding.slots, values, D.near_nullspace, renewable=True)

@@ -22,6 +22,7 @@ __all__ = [
     "WHOLE",
     "PartOptions",
     "PartPreconditioner",
+    "Renewable",
     "default_preconditioner",
     "make",
     "name_of",
@@ -30,16 +31,27 @@ __all__ = [
 
 @runtime_checkable
 class PartPreconditioner(Protocol):
-    """An approximate inverse ``B``; every process calls it with what it holds of the vector.
-
-    One that has ``renewed(values)`` makes another for other slot values, keeping what it chose and planned.
-    """
+    """An approximate inverse ``B``; every process calls it with what it holds of the vector."""
 
     def apply(self, r: Tensor) -> Tensor:
         """Return ``B r`` for ``[n_held, K]``."""
 
     def apply_adjoint(self, r: Tensor) -> Tensor:
         """Return ``Bᴴ r``."""
+
+
+@runtime_checkable
+class Renewable(PartPreconditioner, Protocol):
+    """One that makes another for other values on the same positions, and stays what it is."""
+
+    def renewed(self, values: Tensor, wanted: Any = None) -> PartPreconditioner:
+        """Make it for slot values ``[nnz_csr]``, keeping what was chosen and planned.
+
+        Parameters
+        ----------
+        wanted
+            Options of the same kind, where they hold values that belong to these; by default they are as before.
+        """
 
 
 @runtime_checkable
@@ -52,6 +64,13 @@ class PartOptions(Protocol):
         self, sharding: Sharding, values: Tensor, near_nullspace: Tensor | None
     ) -> PartPreconditioner:
         """Make it for a square matrix, slot values ``[nnz_csr]``."""
+
+
+@runtime_checkable
+class KeepingOptions(PartOptions, Protocol):
+    """Those of a preconditioner that keeps what other values can use, where it is asked to."""
+
+    renewable: bool
 
 
 SMALL = 600  # unknowns that need nothing better than the diagonal
@@ -129,14 +148,10 @@ def make(
         wanted = getattr(import_module(module), options)(**settings)
     made: PartPreconditioner
     if isinstance(wanted, PartOptions):
-        if renewable and hasattr(wanted, "renewable"):
+        if renewable and isinstance(wanted, KeepingOptions):
             wanted = replace(wanted, renewable=True)  # type: ignore[type-var]
-        if like is not None and hasattr(wanted, "renew_parts"):
-            made = wanted.renew_parts(like, values)
-            return made
-        if like is not None and hasattr(like, "renewed"):
-            made = like.renewed(values)
-            return made
+        if isinstance(like, Renewable):
+            return like.renewed(values, wanted)
         made = wanted.build_parts(sharding, values, near_nullspace)
         return made
     return wanted if isinstance(wanted, PartPreconditioner) else _Given(wanted)

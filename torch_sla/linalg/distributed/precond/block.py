@@ -93,11 +93,6 @@ class PartSchur:
         near = None if near is None else near.index_select(0, blocks.fields[0])
         return SaddlePoint(blocks, values.detach(), self, near)
 
-    @outside_transforms
-    def renew_parts(self, like: SaddlePoint, values: Tensor) -> SaddlePoint:
-        """Make another for other values; the cut into fields is that of `like`, and so is what its parts can keep."""
-        return SaddlePoint(like.blocks, values.detach(), self, like.near, like)
-
 
 class SaddlePoint:
     """The block diagonal preconditioner of `PartSchur`.
@@ -130,6 +125,7 @@ class SaddlePoint:
         like: SaddlePoint | None = None,
     ) -> None:
         self.blocks, self.near, self._fields = blocks, near, blocks.fields
+        self._options = options
         if options.complement is None:
             complement = _complement(blocks, values)
         else:
@@ -154,6 +150,12 @@ class SaddlePoint:
             local = _complement(blocks, values, options.inertia.detach().to(values))
             # Its positions are those of the other one, since the fields are.
             self.moved = made("multigrid", local, None, None if like is None else like.moved)
+
+    @outside_transforms
+    def renewed(self, values: Tensor, wanted: PartSchur | None = None) -> SaddlePoint:
+        """Return another for other slot values; the cut into fields stays, and so does what its parts can keep."""
+        options = self._options if wanted is None else wanted
+        return SaddlePoint(self.blocks, values.detach(), options, self.near, self)
 
     def apply(self, r: Tensor) -> Tensor:
         """Return ``B r`` for ``[n_held, K]``."""

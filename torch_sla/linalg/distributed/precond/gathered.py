@@ -107,8 +107,9 @@ class GatheredFactor:
         self._factorise(values.detach())
 
     @outside_transforms
-    def renewed(self, values: Tensor) -> GatheredFactor:
+    def renewed(self, values: Tensor, wanted: object = None) -> GatheredFactor:
         """Return factors for other slot values; the plan of exchange is shared with these, which stay."""
+        del wanted
         out = copy(self)
         out._factorise(values.detach())
         return out

@@ -107,8 +107,9 @@ class LatticeHierarchy:
             made = self._made(values, torch.float64)
         return bool(made)
 
-    def renewed(self, values: Tensor) -> LatticeHierarchy:
+    def renewed(self, values: Tensor, wanted: object = None) -> LatticeHierarchy:
         """Return a hierarchy for other slot values, with the boxes and plans of exchange of this one, which stays."""
+        del wanted
         out = copy(self)
         out._asked = True
         out.set_up(values)

@@ -194,11 +194,12 @@ class Hierarchy:
             self._set_up(values, values.dtype)
 
     @outside_transforms
-    def renewed(self, values: Tensor) -> Hierarchy:
+    def renewed(self, values: Tensor, wanted: object = None) -> Hierarchy:
         """Return a hierarchy for other slot values, which keeps what was chosen: aggregates or points, if `renewable`.
 
         Positions and plans of exchange are shared with this one, which stays what it is.
         """
+        del wanted
         out = copy(self)
         out._begin(values, spread_and_jumps(self._sharding, values)[0])
         return out

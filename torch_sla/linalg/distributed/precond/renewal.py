@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil, log10
 from typing import TYPE_CHECKING, Any
 
-from torch_sla.linalg.distributed.precond.base import make
+from torch_sla.linalg.distributed.precond.base import Renewable, make
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +37,7 @@ class Renewal:
     def __init__(self, growth: float = 1.5, slack: int = 3) -> None:
         self.growth, self.slack = growth, slack
         self.set_ups = self.renewals = 0
-        self._kept: dict[str, PartPreconditioner] = {}
+        self._kept: dict[str, Renewable] = {}
         self._first: dict[str, tuple[int, float]] = {}
 
     def made(
@@ -55,8 +55,8 @@ class Renewal:
             self.renewals += 1
         elif found is not None:
             self.set_ups += 1
-        if hasattr(found, "renewed") or hasattr(wanted, "renew_parts"):
-            self._kept[name] = found  # type: ignore[assignment]
+        if isinstance(found, Renewable):
+            self._kept[name] = found
         return found
 
     def judge(self, name: str, iterations: int, rtol: float) -> None:
