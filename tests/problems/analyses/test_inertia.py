@@ -34,7 +34,7 @@ def rod(capacity: object) -> PoissonProblem:
 @pytest.mark.parametrize("capacity", ["-1.0 + 0*x", "x - 0.5"])
 def test_a_negative_capacity_is_refused(scheme: str, capacity: object) -> None:
     march = TransientProblem(of=rod(capacity), initial=1.0, end=0.1, steps=4, scheme=scheme)
-    with pytest.raises(ArgumentError, match="capacity must not be negative; its least value is"):
+    with pytest.raises(ArgumentError, match="capacity must not be negative; it is"):
         march.solve()
 
 

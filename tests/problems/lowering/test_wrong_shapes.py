@@ -313,8 +313,8 @@ def test_moduli_of_named_laws_are_positive(
 @pytest.mark.parametrize("emissivity", [-0.5, 1.5])
 def test_an_emissivity_is_a_share(emissivity: float) -> None:
     boundary = [Dirichlet("left", 300.0), Radiation("right", emissivity, 400.0)]
-    with pytest.raises(ArgumentError, match=r"boundary\.1\.emissivity is between 0 and 1"):
-        PoissonProblem(mesh=FLAT, boundary=boundary).solve()
+    with pytest.raises(SpecError, match=r"boundary\.1\.emissivity: it must be between 0 and 1"):
+        PoissonProblem(mesh=FLAT, boundary=boundary)
 
 
 def test_surroundings_that_radiate_have_an_absolute_temperature() -> None:

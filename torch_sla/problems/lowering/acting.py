@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from torch_sla.assembly import Mesh
     from torch_sla.problems.files.loader import DataPath
     from torch_sla.problems.lowering.compiled import Compiled
+    from torch_sla.problems.specs.bounds import Bound
     from torch_sla.problems.specs.field_problem import FieldProblem
+    from torch_sla.problems.specs.value import Place
 
 __all__ = ["ActingLaws"]
 
@@ -97,8 +99,8 @@ class ActingLaws(Once):
         return next((str(path[0]) for path in paths if path[0] in inertial), None)
 
     @cached_property
-    def _ranks_of_laws(self) -> dict[str, tuple[int, ...]]:
-        return {dotted(law.path): law.place.ranks for law in laws(self.spec)}
+    def _places_of_laws(self) -> dict[str, Place]:
+        return {dotted(law.path): law.place for law in laws(self.spec)}
 
     def check_shape(self, path: str, rank: int, shape: Sequence[int]) -> None:
         """Check the rank of what the law at a path has turned out to be: of a file nothing is known before.
@@ -108,11 +110,18 @@ class ActingLaws(Once):
         SpecError
             If that law has no such rank.
         """
-        check_rank(rank, self._ranks_of_laws.get(path, (rank,)), path, shape)
+        if path in self._places_of_laws:
+            check_rank(rank, self._places_of_laws[path].ranks, path, shape)
+
+    def bound_of(self, path: str) -> Bound | None:
+        """Return what numbers of the law at a path have to be; None for any."""
+        place = self._places_of_laws.get(path)
+        return None if place is None else place.within
 
     def needed_shape(self, path: str) -> tuple[int, ...]:
         """Return the shape that values of the law at a path have, the smallest where it may have several."""
-        return (self.mesh.dim,) * min(self._ranks_of_laws.get(path, (0,)))
+        place = self._places_of_laws.get(path)
+        return () if place is None else (self.mesh.dim,) * min(place.ranks)
 
     def acting_laws(self) -> Iterator[tuple[DataPath, Any]]:
         """Yield paths and values of the laws that count: nothing overridden, of a map what some cell uses."""

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from torch_sla.errors import ArgumentError, SpecError
-from torch_sla.linalg.checks import require
+from torch_sla.errors import SpecError
+from torch_sla.problems.lowering.bounds import require_within
+from torch_sla.problems.specs.bounds import NONNEGATIVE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,14 +24,11 @@ def proportional(law: Any, scene: Scene, path: str) -> Tensor | None:
     """Evaluate a damping, one number for the whole body ``[*batch]``; None where there is none."""
     if law == 0.0:
         return None
-    value, rank = scene.evaluate(law, scene.cells(), path)
-    if rank or value.shape[-2:] != (1, 1):
+    found = scene.evaluate(law, scene.cells(), path)
+    if found.rank or found.tensor.shape[-2:] != (1, 1):
         raise SpecError("one number holds for the whole body", path=path)
-    require(
-        (value.detach() >= 0).all(),
-        lambda: ArgumentError(f"{path} must not be negative; it is {float(value.min()):.6g}"),
-    )
-    return value[..., 0, 0]
+    require_within(found, NONNEGATIVE, path)
+    return found.tensor[..., 0, 0]
 
 
 def undeformed(model: Model, scene: Scene, operator: Operator) -> Tensor:

@@ -10,16 +10,14 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly import assemble, weak
-from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.errors import SpecError
 from torch_sla.lazy import cached_property
-from torch_sla.linalg.checks import require
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.conditions import at_path, positions
 from torch_sla.problems.lowering.material import (
     Material,
     isotropic,
     orthotropic,
-    require_positive,
 )
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.motions import unstopped
@@ -117,15 +115,12 @@ class Elasticity(Model):
             return 2.0 * math.pi * sites.x[..., 0]
         if self.spec.thickness is None:
             return None
-        t = scene.evaluate(self.spec.thickness, sites, "thickness").tensor
-        require_positive(t, "thickness")
-        return t
+        return scene.evaluate(self.spec.thickness, sites, "thickness").tensor
 
     def _material(self, scene: Scene, sites: Sites) -> Material:
         spec = self.spec
         E = scene.evaluate(spec.young_modulus, sites, "young_modulus")
         nu = scene.evaluate(spec.poisson_ratio, sites, "poisson_ratio")
-        require_positive(E.tensor, "young_modulus")
         if (E.rank, nu.rank, spec.shear_modulus is not None) not in ((0, 0, False), (1, 1, True)):
             raise SpecError(
                 "an orthotropic material has vectors young_modulus, poisson_ratio and shear_modulus; an isotropic "
@@ -135,7 +130,6 @@ class Elasticity(Model):
         if E.rank == 0:
             return isotropic(E.tensor, nu.tensor, self.kind)
         G = scene.evaluate(spec.shear_modulus, sites, "shear_modulus").tensor
-        require_positive(G, "shear_modulus")
         for name, value in (("young_modulus", E), ("poisson_ratio", nu), ("shear_modulus", G)):
             size = (value.tensor if isinstance(value, Ranked) else value).shape[-1]
             if size != 3:
@@ -225,9 +219,6 @@ class Elasticity(Model):
             with at_path(f"boundary.{i}.at"):
                 sites = PointSites(self, scene.geometry, points)
         k = scene.evaluate(condition.stiffness, sites, path)
-        require(
-            (k.tensor.detach() >= 0).all(), lambda: ArgumentError(f"{path} must not be negative")
-        )
         vector = k.tensor[..., None] if k.rank == 0 else k.tensor
         if k.rank and vector.shape[-1] != self.mesh.dim:
             raise SpecError(
@@ -266,7 +257,7 @@ class Elasticity(Model):
     def mass(self, scene: Scene) -> Tensor:
         """Assemble the density matrix."""
         cells = scene.cells()
-        density = scene.inertia(self.spec.density, cells, "density")
+        density = scene.evaluate(self.spec.density, cells, "density").tensor
         factor = self.measure(scene, cells)
         c = density if factor is None else factor * density
         return assemble(weak.vector_mass, self.dofs, basis=cells.basis, c=c)

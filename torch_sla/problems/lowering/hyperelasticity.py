@@ -16,12 +16,13 @@ from torch_sla.lazy import cached_property
 from torch_sla.linalg.adjoint.saving import is_followed
 from torch_sla.problems.expression import Expression, Ranked
 from torch_sla.problems.expression.functions import determinant
-from torch_sla.problems.lowering.material import require_positive
+from torch_sla.problems.lowering.bounds import require_within
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.motions import unstopped
 from torch_sla.problems.lowering.operators import Matrix, Operator
 from torch_sla.problems.lowering.terms import Dual, Duals, Term
 from torch_sla.problems.specs.boundary import Neumann
+from torch_sla.problems.specs.bounds import POSITIVE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,14 +112,16 @@ class Hyperelasticity(Model):
         }
         for name in ("young_modulus", "mu", "kappa") if self.spec.law in _ENERGIES else ():
             if name in found:
-                require_positive(found[name].tensor, f"constants.{name}")
+                require_within(found[name], POSITIVE, f"constants.{name}", sites)
         # What the constants together are at small strains; one alone may be negative.
         if self.spec.law == "mooney_rivlin":
             shear = found["c1"].tensor + found["c2"].tensor
-            require_positive(shear, "constants: c1 + c2, half the shear modulus of small strains,")
+            what = "constants: c1 + c2, half the shear modulus of small strains,"
+            require_within(Ranked(shear), POSITIVE, what, sites)
         elif self.spec.law in _ENERGIES and "lam" in found:
             bulk = found["lam"].tensor + 2 / 3 * found["mu"].tensor
-            require_positive(bulk, "constants: lam + 2/3 mu, the bulk modulus of small strains,")
+            what = "constants: lam + 2/3 mu, the bulk modulus of small strains,"
+            require_within(Ranked(bulk), POSITIVE, what, sites)
         if self.spec.law in _ENERGIES and "young_modulus" in found:
             E, nu = found["young_modulus"].tensor, found["poisson_ratio"].tensor
             lam, mu = weak.lame_parameters(E, nu)
@@ -254,7 +257,7 @@ class Hyperelasticity(Model):
     def mass(self, scene: Scene) -> Tensor:
         """Assemble the density matrix."""
         cells = scene.cells()
-        density = scene.inertia(self.spec.density, cells, "density")
+        density = scene.evaluate(self.spec.density, cells, "density").tensor
         return assemble(weak.vector_mass, self.dofs, basis=cells.basis, c=density)
 
     # -- outputs --------------------------------------------------------------------------------

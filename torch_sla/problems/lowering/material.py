@@ -11,7 +11,7 @@ from torch_sla.assembly import weak
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.checks import require
 
-__all__ = ["Material", "flat", "isotropic", "orthotropic", "require_positive"]
+__all__ = ["Material", "flat", "isotropic", "orthotropic"]
 
 
 class Material(NamedTuple):
@@ -27,17 +27,6 @@ class Material(NamedTuple):
     out: Tensor
     lam: Tensor | None = None
     mu: Tensor | None = None
-
-
-def require_positive(values: Tensor, what: str) -> None:
-    """Raise an error that names `what` and the least value, where not all values are positive."""
-    values = values.detach()
-    require(
-        (values > 0).all(),
-        lambda: ArgumentError(
-            f"{what} must be positive; its least value is {float(values.min()):.6g}"
-        ),
-    )
 
 
 def flat(like: Tensor) -> Tensor:

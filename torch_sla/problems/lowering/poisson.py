@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly import assemble, weak
-from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.errors import SpecError
 from torch_sla.lazy import cached_property
-from torch_sla.linalg.checks import Answer, require, told
+from torch_sla.linalg.checks import Answer, told
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Matrix, Operator
 from torch_sla.problems.lowering.terms import Dual, Duals, Term, uniform
@@ -21,7 +21,7 @@ from torch_sla.problems.specs.value import ArrayFile, Parameter, leaves
 from torch_sla.problems.specs.written import Formula, FrozenMap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from torch_sla.problems.expression import Ranked
     from torch_sla.problems.lowering.motions import Holds
@@ -153,8 +153,6 @@ class Poisson(Model):
                 f"{list(kappa.tensor.shape[-2:])}",
                 path="diffusivity",
             )
-        if not scene.trial:
-            check_positive(kappa, lambda: scene.remedy(spec.diffusivity))
         time = None
         if velocity is not None and self._stabilized:
             time = self._time(kappa, velocity, sites)
@@ -282,7 +280,7 @@ class Poisson(Model):
     def _inertia(self, scene: Scene, *, along: bool) -> Tensor:
         """Assemble the capacity matrix; with `along` what tests it along the flow is added."""
         cells = scene.cells()
-        c = scene.inertia(self.spec.capacity, cells, "capacity")
+        c = scene.evaluate(self.spec.capacity, cells, "capacity").tensor
         found = assemble(weak.mass, self.dofs, basis=cells.basis, c=c)
         if not along:
             return found
@@ -308,17 +306,7 @@ class Poisson(Model):
     def _strength(self, scene: Scene, i: int, sites: BasisSites) -> Tensor:
         """Return σ emissivity of the Radiation condition ``i``."""
         condition: Any = self.spec.boundary[i]
-        e = self.given(scene, i, sites, "emissivity")
-        if not scene.trial:
-            seen = e.detach()
-            require(
-                ((seen >= 0) & (seen <= 1)).all(),
-                lambda: ArgumentError(
-                    f"boundary.{i}.emissivity is between 0 and 1; its values are {float(seen.min()):.6g} to "
-                    f"{float(seen.max()):.6g}"
-                ),
-            )
-        return e * float(condition.constant)
+        return self.given(scene, i, sites, "emissivity") * float(condition.constant)
 
     def work(self, scene: Scene, operator: Operator, u: Tensor) -> Tensor:
         """Return Fᵀu ``[*batch]``, with the sources and surroundings of laws that see the solution."""
@@ -365,29 +353,6 @@ def _times(kappa: Ranked, gradient: Tensor) -> Tensor:
     if kappa.rank == 0:
         return kappa.tensor[..., None] * gradient
     return (kappa.tensor * gradient[..., None, :]).sum(-1)
-
-
-def check_positive(kappa: Ranked, remedy: Callable[[], str] = str) -> None:
-    """Refuse a diffusivity that is not positive (definite) somewhere, naming the worst place and a remedy."""
-    values = kappa.tensor.detach()
-    if kappa.rank == 2:
-        values = torch.linalg.eigvalsh(0.5 * (values + values.mT))[..., 0]
-    require((values > 0).all(), lambda: _not_positive(values, kappa.rank, remedy()))
-
-
-def _not_positive(values: Tensor, rank: int, remedy: str) -> ArgumentError:
-    """Say what a diffusivity, or its least eigenvalues, are where they are least."""
-    site = values.ndim - 2
-    worst = int(values.argmin())
-    index = [int(i) for i in torch.unravel_index(torch.tensor(worst), values.shape)]
-    place = f" in cell {index[site]}" if values.shape[site] > 1 else ""
-    member = f" of batch member {tuple(index[:site])}" if site else ""
-    noun = "positive" if rank == 0 else "positive definite; the least eigenvalue"
-    verb = "it is" if rank == 0 else "is"
-    return ArgumentError(
-        f"diffusivity must be {noun}{';' if rank == 0 else ''} {verb} {float(values.min()):.6g}"
-        f"{place}{member}{remedy}"
-    )
 
 
 def _symmetric(matrix: Tensor) -> bool:

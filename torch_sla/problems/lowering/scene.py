@@ -12,6 +12,7 @@ from torch_sla.errors import ArgumentError, DTypeError, SpecError
 from torch_sla.linalg.checks import require
 from torch_sla.linalg.kernels.detection import all_finite
 from torch_sla.problems.expression import Ranked
+from torch_sla.problems.lowering.bounds import require_within
 from torch_sla.problems.lowering.geometry import Geometry
 from torch_sla.problems.lowering.interpolated import on_grid, tabulated
 from torch_sla.problems.lowering.names import Names
@@ -185,24 +186,6 @@ class Scene:
         """
         return self.model.numbering.vector(parts, facets)
 
-    def inertia(self, law: Any, sites: Sites, path: str) -> Tensor:
-        """Evaluate a capacity or a density, which is nowhere negative.
-
-        Raises
-        ------
-        ArgumentError
-            Where it is: a march in time would grow without bound, and spectra have no order.
-        """
-        values = self.evaluate(law, sites, path).tensor
-        seen = values.detach()
-        require(
-            (seen >= 0).all(),
-            lambda: ArgumentError(
-                f"{path} must not be negative; its least value is {float(seen.min()):.6g}"
-            ),
-        )
-        return values
-
     def evaluate(self, value: Any, sites: Sites, path: str) -> Ranked:
         """Evaluate a law at sites.
 
@@ -223,7 +206,7 @@ class Scene:
         Raises
         ------
         ArgumentError
-            If the result is not finite.
+            If the result is not finite, or outside the bound of its law.
         DTypeError
             If it is complex.
         SpecError
@@ -240,6 +223,7 @@ class Scene:
             raise DTypeError(f"{path}: the law is complex; this problem is real")
         if tensor.ndim < 2 + result.rank:
             tensor = tensor.reshape(*[1] * (2 + result.rank - tensor.ndim), *tensor.shape)
+        bound = self.model.bound_of(path)
         if not self.trial:
             require(
                 all_finite(tensor.detach()),
@@ -247,6 +231,10 @@ class Scene:
                     f"{path}: the law is NaN or infinite at {_where(result, sites)}{self.remedy(value)}"
                 ),
             )
+            if bound is not None:
+                require_within(
+                    Ranked(tensor, result.rank), bound, path, sites, lambda: self.remedy(value)
+                )
         return Ranked(tensor, result.rank)
 
     def remedy(self, law: Any) -> str:

@@ -14,7 +14,6 @@ from torch_sla.errors import MeshError, SpecError
 from torch_sla.lazy import cached_property
 from torch_sla.problems.expression import Ranked
 from torch_sla.problems.lowering.compiled import Unknown
-from torch_sla.problems.lowering.material import require_positive
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.motions import unstopped
 from torch_sla.problems.lowering.operators import Matrix
@@ -144,7 +143,6 @@ class Stokes(Model):
         cells = scene.cells()
         u, p = scene.geometry.basis("u"), scene.geometry.basis("p")
         mu = scene.evaluate(self.spec.viscosity, cells, "viscosity").tensor
-        require_positive(mu, "viscosity")
         one = torch.ones(1, 1, dtype=self.dtype, device=self.device)
         coupling = _COUPLING(u, p, c=one)
         blocks = {
@@ -211,7 +209,7 @@ class Stokes(Model):
 
     def mass(self, scene: Scene) -> Tensor:
         """Assemble the density matrix of the velocity."""
-        density = scene.inertia(self.spec.density, scene.cells(), "density")
+        density = scene.evaluate(self.spec.density, scene.cells(), "density").tensor
         return self.numbering.matrix(
             {("u", "u"): weak.vector_mass(scene.geometry.basis("u"), c=density)}
         )

@@ -12,6 +12,7 @@ from torch_sla.errors import ExpressionError, SpecError
 from torch_sla.problems.expression.functions import FUNCTIONS
 from torch_sla.problems.specs.arrays import Array
 from torch_sla.problems.specs.base import Spec
+from torch_sla.problems.specs.bounds import NONNEGATIVE
 from torch_sla.problems.specs.faults import fault
 from torch_sla.problems.specs.laws import Law
 from torch_sla.problems.specs.of import Physics
@@ -197,12 +198,12 @@ class EigenProblem(AlgebraProblem):
         default=None,
         description="C of (K + λ C + λ² M) v = 0 with the matrix K: a mode moves like exp(λ t).",
     )
-    mass_damping: Annotated[Value, Place("constant", sign="nonnegative")] = Field(
+    mass_damping: Annotated[Value, Place("constant", within=NONNEGATIVE)] = Field(
         default=0.0,
         description="Of a physics with two derivatives in time: α of the damping C = α M + β K (1/s); a mode moves "
         "like exp(λ t), and of each conjugate pair the half above the real axis is given.",
     )
-    stiffness_damping: Annotated[Value, Place("constant", sign="nonnegative")] = Field(
+    stiffness_damping: Annotated[Value, Place("constant", within=NONNEGATIVE)] = Field(
         default=0.0, description="β of that damping (s); K is the stiffness of the undeformed body."
     )
     kind: Literal["modes", "prestressed", "buckling"] = Field(

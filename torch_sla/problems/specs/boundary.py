@@ -9,6 +9,7 @@ from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_va
 from pydantic_core import CoreSchema, core_schema
 
 from torch_sla.problems.specs.base import Spec
+from torch_sla.problems.specs.bounds import NONNEGATIVE, SHARE
 from torch_sla.problems.specs.faults import fault
 from torch_sla.problems.specs.value import Place, Value
 from torch_sla.problems.specs.written import Points, Text
@@ -183,10 +184,10 @@ class Radiation(Condition):
 
     type: Literal["radiation"] = "radiation"
     on: Selector = Field(kw_only=False, description="Tag, tags or predicate.")
-    emissivity: Annotated[Value, Place("facets")] = Field(
+    emissivity: Annotated[Value, Place("facets", within=SHARE)] = Field(
         kw_only=False, description="Between 0 and 1."
     )
-    ambient: Annotated[Value, Place("facets", sign="nonnegative")] = Field(
+    ambient: Annotated[Value, Place("facets", within=NONNEGATIVE)] = Field(
         kw_only=False, description="Absolute temperature of the surroundings (K), not negative."
     )
     constant: Annotated[float, Field(gt=0)] = Field(
@@ -208,7 +209,7 @@ class Spring(Condition):
     on: Selector | None = Field(
         default=None, kw_only=False, description="Tag, tags or predicate: an elastic foundation."
     )
-    stiffness: Annotated[Value, Place("facets", (0, 1), sign="nonnegative")] = Field(  # type: ignore[misc]
+    stiffness: Annotated[Value, Place("facets", (0, 1), within=NONNEGATIVE)] = Field(  # type: ignore[misc]
         kw_only=False,
         description="Force per area and displacement (N/m³) on facets, force per displacement (N/m) "
         "at points; not negative.",

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from torch_sla.errors import SpecError
+from torch_sla.problems.specs.bounds import NONNEGATIVE, POSITIVE
 from torch_sla.problems.specs.field_problem import FieldProblem
 from torch_sla.problems.specs.value import Load, Place, Value
 
@@ -50,13 +51,13 @@ class ElasticityProblem(FieldProblem):
         default=None,
         description="What the mesh stands for; solid in 3D. axisymmetric: x is the radius, y the axis.",
     )
-    young_modulus: Annotated[Value, Place("cells", (0, 1), sign="positive")] = Field(
+    young_modulus: Annotated[Value, Place("cells", (0, 1), within=POSITIVE)] = Field(
         default=1.0, description="E (Pa), positive; a vector [Ex, Ey, Ez] makes it orthotropic."
     )
     poisson_ratio: Annotated[Value, Place("cells", (0, 1))] = Field(
         default=0.3, description="ν; with orthotropy [ν_xy, ν_yz, ν_xz], ν_ij/E_i = ν_ji/E_j."
     )
-    shear_modulus: Annotated[Value | None, Place("cells", (1,), sign="positive")] = Field(
+    shear_modulus: Annotated[Value | None, Place("cells", (1,), within=POSITIVE)] = Field(
         default=None, description="[G_xy, G_yz, G_xz] (Pa), with orthotropy only."
     )
     dilatation: Literal["pointwise", "averaged"] = Field(
@@ -65,10 +66,10 @@ class ElasticityProblem(FieldProblem):
         "linear one, which keeps nearly incompressible bodies from locking (not in plane_stress; quad, hexahedron, "
         "or order 2).",
     )
-    density: Annotated[Value, Place("cells", sign="nonnegative")] = Field(
+    density: Annotated[Value, Place("cells", within=NONNEGATIVE)] = Field(
         default=1.0, description="Mass per volume (kg/m³); makes the mass matrix."
     )
-    thickness: Annotated[Value | None, Place("cells", sign="positive")] = Field(
+    thickness: Annotated[Value | None, Place("cells", within=POSITIVE)] = Field(
         default=None, description="Thickness of plane models (m); 1 when left out."
     )
     body_force: Annotated[Load | None, Place("cells", (1,))] = Field(

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from torch_sla.errors import ExpressionError, SpecError
+from torch_sla.problems.specs.bounds import NONNEGATIVE
 from torch_sla.problems.specs.field_problem import FieldProblem
 from torch_sla.problems.specs.value import Load, Place, Value
 from torch_sla.problems.specs.written import FormulaText, FrozenMap, Text, thaw
@@ -91,7 +92,7 @@ class HyperelasticityProblem(FieldProblem):
     body_force: Annotated[Load | None, Place("cells", (1,))] = Field(
         default=None, description="Force per undeformed volume (N/m³)."
     )
-    density: Annotated[Value, Place("cells", sign="nonnegative")] = Field(
+    density: Annotated[Value, Place("cells", within=NONNEGATIVE)] = Field(
         default=1.0, description="Mass per undeformed volume (kg/m³); makes the mass matrix."
     )
     load_steps: Annotated[int, Field(ge=1, le=100_000)] = Field(

@@ -171,7 +171,7 @@ def check_laws(
             ranks, forbidden = here | normal, {**blind, **unseen}
             _check_blind(law, parameters)
         _check(law, law.value, law.path, parameters, ranks, forbidden)
-        _check_sign(law)
+        _check_bound(law)
     return parameters
 
 
@@ -201,22 +201,21 @@ def check_rank(rank: int, allowed: Sequence[int], path: str, shape: Sequence[int
     raise SpecError(f"this is {found}{seen}; {wanted} is needed{remedy}", path=path)
 
 
-def _check_sign(law: Law) -> None:
-    """Check the sign of numbers that are declared, on the diagonal of a matrix; 0 may stand in a map, for no cells."""
-    if law.place.sign == "any":
+def _check_bound(law: Law) -> None:
+    """Check numbers that are declared, on the diagonal of a matrix; 0 may stand in a map, for no cells."""
+    bound = law.place.within
+    if bound is None:
         return
     for path, number in leaves(law.value, law.path):
         inside = path[len(law.path) :]
         if (
             not isinstance(number, int | float)
             or len({i for i in inside if isinstance(i, int)}) > 1
+            or (number == 0 and any(isinstance(i, str) for i in inside))
         ):
             continue
-        if number < 0 and law.place.sign == "nonnegative":
-            raise SpecError(f"it must not be negative; received {number:g}", path=dotted(path))
-        mapped = any(isinstance(i, str) for i in inside)
-        if law.place.sign == "positive" and (number < 0 or (number == 0 and not mapped)):
-            raise SpecError(f"it must be positive; received {number:g}", path=dotted(path))
+        if not bound.holds(number):
+            raise SpecError(f"it must {bound.words}; received {number:g}", path=dotted(path))
 
 
 def _check_blind(law: Law, parameters: Mapping[str, Parameter]) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from torch_sla.problems.specs.bounds import NONNEGATIVE, POSITIVE
 from torch_sla.problems.specs.field_problem import FieldProblem
 from torch_sla.problems.specs.value import Load, Place, Value
 
@@ -42,7 +43,7 @@ class PoissonProblem(FieldProblem):
     evolves: ClassVar[frozenset[int]] = frozenset({1, 2})
 
     type: Literal["poisson"] = "poisson"
-    diffusivity: Annotated[Value, Place("cells", (0, 2), sign="positive")] = Field(
+    diffusivity: Annotated[Value, Place("cells", (0, 2), within=POSITIVE)] = Field(
         default=1.0, description="κ: conductivity (heat: W/(m K)), positive; scalar or matrix."
     )
     advection: Annotated[Value | None, Place("cells", (1,))] = Field(
@@ -60,6 +61,6 @@ class PoissonProblem(FieldProblem):
         default="auto",
         description="Of advection: streamline upwinding (supg) on elements of order 1 when auto.",
     )
-    capacity: Annotated[Value, Place("cells", sign="nonnegative")] = Field(
+    capacity: Annotated[Value, Place("cells", within=NONNEGATIVE)] = Field(
         default=1.0, description="Coefficient of ∂u/∂t (heat: J/(m³ K)); makes the mass matrix."
     )

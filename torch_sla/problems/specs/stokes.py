@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from torch_sla.errors import SpecError
+from torch_sla.problems.specs.bounds import NONNEGATIVE, POSITIVE
 from torch_sla.problems.specs.field_problem import FieldProblem
 from torch_sla.problems.specs.value import Load, Place, Value
 
@@ -63,12 +64,12 @@ class StokesProblem(FieldProblem):
 
     type: Literal["stokes"] = "stokes"
     order: Literal[2] = Field(default=2, description="Order of the velocity; the pressure has 1.")
-    viscosity: Annotated[Value, Place("cells", sign="positive")] = Field(
+    viscosity: Annotated[Value, Place("cells", within=POSITIVE)] = Field(
         default=1.0, description="Dynamic viscosity (Pa s), positive."
     )
     body_force: Annotated[Load | None, Place("cells", (1,))] = Field(
         default=None, description="Force per volume (N/m³)."
     )
-    density: Annotated[Value, Place("cells", sign="nonnegative")] = Field(
+    density: Annotated[Value, Place("cells", within=NONNEGATIVE)] = Field(
         default=1.0, description="Mass per volume (kg/m³); makes the mass matrix."
     )

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from torch_sla.errors import SpecError
 from torch_sla.problems.expression import nearest
 from torch_sla.problems.specs.base import Spec
+from torch_sla.problems.specs.bounds import NONNEGATIVE
 from torch_sla.problems.specs.of import Physics
 from torch_sla.problems.specs.problem import Problem
 from torch_sla.problems.specs.value import Place, Value
@@ -117,10 +118,10 @@ class TransientProblem(Problem):
         description="Times of the outputs instead of all steps, ascending; they are met exactly (s).",
     )
     events: Listed[Event] = Field(default=(), description="Levels that outputs may cross.")
-    mass_damping: Annotated[Value, Place("constant", sign="nonnegative")] = Field(
+    mass_damping: Annotated[Value, Place("constant", within=NONNEGATIVE)] = Field(
         default=0.0, description="α of the damping α M + β K, with two derivatives in time (1/s)."
     )
-    stiffness_damping: Annotated[Value, Place("constant", sign="nonnegative")] = Field(
+    stiffness_damping: Annotated[Value, Place("constant", within=NONNEGATIVE)] = Field(
         default=0.0,
         description="β of that damping (s); K is the stiffness of the undeformed body at the start.",
     )

@@ -36,6 +36,8 @@ from torch_sla.problems.specs.written import (
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
+    from torch_sla.problems.specs.bounds import Bound
+
 __all__ = [
     "ArrayFile",
     "Grid",
@@ -70,15 +72,15 @@ class Place:
         Whether the solution may be seen.
     named
         Whether the field is a mapping from names to laws.
-    sign
-        What numbers are that have a meaning; of those that are declared it is known before anything is solved.
+    within
+        What numbers have to be; None for any.
     """
 
     on: Literal["cells", "facets", "dofs", "points", "output", "constant"]
     ranks: tuple[int, ...] = (0,)
     fields: bool = False
     named: bool = False
-    sign: Literal["any", "nonnegative", "positive"] = "any"
+    within: Bound | None = None
 
 
 class ArrayFile(Spec):
