@@ -124,7 +124,7 @@ WRONG = {
         lambda: elastic(
             young_modulus=[1.0, 2.0], poisson_ratio=[0.1, 0.1], shear_modulus=[1.0, 1.0]
         ),
-        "three values",
+        "a vector of 3 components",
     ),
     "an impossible ratio": (
         lambda: elastic(poisson_ratio=0.5),
@@ -136,7 +136,7 @@ WRONG = {
     ),
     "one direction of two": (
         lambda: elastic(boundary=[HELD, Spring("right", stiffness=[1.0])]),
-        "boundary.1.stiffness: a stiffness for 2 directions is needed, or a number for all; received 1",
+        "boundary.1.stiffness: a vector of 2 components is needed, or a number; received 1",
     ),
     "a negative spring": (
         lambda: elastic(boundary=[HELD, Spring("right", stiffness=-1.0)]),

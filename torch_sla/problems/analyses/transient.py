@@ -22,8 +22,10 @@ from torch_sla.problems.analyses.stepping import stepper_of
 from torch_sla.problems.analyses.table import completed, write_table
 from torch_sla.problems.analyses.taking import Taking
 from torch_sla.problems.lowering.damping import proportional
-from torch_sla.problems.lowering.parameters import refuse_broken
+from torch_sla.problems.lowering.parameters import Given, refuse_broken
+from torch_sla.problems.lowering.scene import Scene
 from torch_sla.problems.lowering.sites import DofSites, Spread
+from torch_sla.problems.lowering.told import check_defaults, needs_no_value
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.arrays import numbers
 from torch_sla.problems.specs.laws import check_rank
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from torch_sla.problems.analyses.watching import Watching
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.outputs import Taken
-    from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.specs.transient import TransientProblem
 
 __all__ = ["Transient", "TransientSolution"]
@@ -168,6 +169,17 @@ class Transient(Analysis):
             records = {name: value.index_select(0, index) for name, value in records.items()}
             times = times[index]
         return report, times, events, records
+
+    def check(self) -> Any:
+        """Check everything that needs no value, the state at the start included; return the mesh."""
+        found = super().check()
+        check_defaults(self.model, self.declared)
+        scene = Scene(self.model, Given(), self.model.geometry)
+        for name in ("initial", "initial_velocity"):
+            law = getattr(self.spec, name)
+            if law is not None and needs_no_value(law):
+                self._law(scene, law, name)
+        return found
 
     def _law(self, scene: Scene, law: Any, path: str) -> Tensor:
         """Evaluate a law of place at the dofs of the first unknown: ``[*batch, n]``."""

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from torch_sla.assembly import Mesh
     from torch_sla.problems.files.loader import DataPath
     from torch_sla.problems.lowering.compiled import Compiled
-    from torch_sla.problems.specs.bounds import Bound
     from torch_sla.problems.specs.field_problem import FieldProblem
-    from torch_sla.problems.specs.value import Place
+    from torch_sla.problems.specs.place import Bound, Place
 
 __all__ = ["ActingLaws"]
 
@@ -108,10 +107,22 @@ class ActingLaws(Once):
         Raises
         ------
         SpecError
-            If that law has no such rank.
+            If that law has no such rank, or another size.
         """
-        if path in self._places_of_laws:
-            check_rank(rank, self._places_of_laws[path].ranks, path, shape)
+        place = self._places_of_laws.get(path)
+        if place is None:
+            return
+        check_rank(rank, place.ranks, path, shape)
+        size = self.mesh.dim if place.size == "space" else place.size
+        if size is not None and any(n != size for n in shape):
+            other = ", or a number" if 0 in place.ranks else ""
+            noun = "vector" if rank == 1 else "matrix"
+            parts, received = (
+                ("components", shape[0]) if rank == 1 else ("rows and columns", list(shape))
+            )
+            raise SpecError(
+                f"a {noun} of {size} {parts} is needed{other}; received {received}", path=path
+            )
 
     def bound_of(self, path: str) -> Bound | None:
         """Return what numbers of the law at a path have to be; None for any."""
@@ -140,7 +151,7 @@ class ActingLaws(Once):
     def acting_entries(self) -> Iterator[tuple[DataPath, int]]:
         """Yield which of `entries_of_laws` count on this mesh."""
         for law in laws(self.spec):
-            if self._overridden(law.path):
+            if self.overridden(law.path):
                 continue
             used = [0]
             if isinstance(law.value, FrozenMap):
@@ -154,7 +165,7 @@ class ActingLaws(Once):
         names = (names_of(leaf) for value in found for _, leaf in leaves(value))
         return frozenset().union(*names) & self.declared.keys()
 
-    def _overridden(self, path: DataPath) -> bool:
+    def overridden(self, path: DataPath) -> bool:
         """Whether a law is the value of a Dirichlet condition that others replace everywhere."""
         if len(path) < 2 or path[0] != "boundary" or not isinstance(path[1], int):
             return False

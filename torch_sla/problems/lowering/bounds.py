@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.expression import Ranked
     from torch_sla.problems.lowering.sites import Sites
-    from torch_sla.problems.specs.bounds import Bound
+    from torch_sla.problems.specs.place import Bound
 
 __all__ = ["require_within"]
 

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from torch_sla.problems.specs.field_problem import FieldProblem
 
 __all__ = [
+    "as_vector",
     "check_coordinates",
     "check_overlap",
     "given_values",
     "point_loads",
     "positions",
     "select",
+    "sites_of_values",
 ]
 
 
@@ -85,6 +87,15 @@ def _corners(mesh: Mesh, at: tuple[tuple[float, ...], ...], path: str) -> Tensor
     return torch.stack(found).to(mesh.cells.device)
 
 
+def sites_of_values(model: Model, scene: Scene, i: int) -> DofSites:
+    """Return the nodes of the dofs that the Dirichlet condition number `i` gives, one for each dof."""
+    name = model.selections[i].unknown
+    dofs = model.numbering.fields[name]
+    index = model.compiled.constrained[model.compiled.owned[i]]
+    nodes = (index - model.numbering.ranges[name].start) // dofs.components
+    return DofSites(dofs.points(scene.geometry.points)[nodes], nodes, Spread(dofs))
+
+
 def given_values(model: Model, scene: Scene) -> Tensor:
     """Evaluate the Dirichlet conditions at their dofs: ``[*batch, n_constrained]``."""
     parts, places = [], []
@@ -96,12 +107,11 @@ def given_values(model: Model, scene: Scene) -> Tensor:
         name = model.selections[i].unknown
         dofs = model.numbering.fields[name]
         index = constrained[chosen] - model.numbering.ranges[name].start
-        nodes = index // dofs.components
-        at = dofs.points(scene.geometry.points)
-        sites = DofSites(at[nodes], nodes, Spread(dofs))
+        sites = sites_of_values(model, scene, i)
+        nodes = sites.nodes
         path = f"boundary.{i}.value"
         value = scene.evaluate(condition.value, sites, path)
-        vector = _vector(value, dofs.components, path)
+        vector = as_vector(value, dofs.components, path)
         if value.rank == 1 and condition.component is not None:
             raise SpecError("one component takes a scalar; this is a vector", path=path)
         component = (index % dofs.components)[:, None]
@@ -120,7 +130,7 @@ def given_values(model: Model, scene: Scene) -> Tensor:
     return together.to(model.field_dtype)
 
 
-def _vector(value: Ranked, components: int, path: str) -> Tensor:
+def as_vector(value: Ranked, components: int, path: str) -> Tensor:
     """Give a value its component dimension: 1 for a scalar, else as many as the field has."""
     if value.rank == 0:
         return value.tensor[..., None]
@@ -180,7 +190,7 @@ def point_loads(model: Model, scene: Scene) -> Tensor | None:
             raise SpecError(
                 f"a force has {dofs.components} components; this is a number", path=f"{path}.value"
             )
-        vector = _vector(value, dofs.components, f"{path}.value")[..., 0, :]
+        vector = as_vector(value, dofs.components, f"{path}.value")[..., 0, :]
         force = vector.expand(*vector.shape[:-2], len(at), vector.shape[-1])
         part = located.load(force[..., 0] if dofs.components == 1 else force)
         load = model.numbering.placed(part, name)

@@ -8,7 +8,7 @@ import torch
 
 from torch_sla.errors import SpecError
 from torch_sla.problems.lowering.bounds import require_within
-from torch_sla.problems.specs.bounds import NONNEGATIVE
+from torch_sla.problems.specs.place import NONNEGATIVE
 
 if TYPE_CHECKING:
     from torch import Tensor

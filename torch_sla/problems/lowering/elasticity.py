@@ -130,10 +130,6 @@ class Elasticity(Model):
         if E.rank == 0:
             return isotropic(E.tensor, nu.tensor, self.kind)
         G = scene.evaluate(spec.shear_modulus, sites, "shear_modulus").tensor
-        for name, value in (("young_modulus", E), ("poisson_ratio", nu), ("shear_modulus", G)):
-            size = (value.tensor if isinstance(value, Ranked) else value).shape[-1]
-            if size != 3:
-                raise SpecError(f"three values are needed; received {size}", path=name)
         return orthotropic(E.tensor, nu.tensor, G[..., [1, 2, 0]], self.kind)
 
     def _thermal(self, scene: Scene, sites: Sites) -> Tensor | None:
@@ -161,7 +157,7 @@ class Elasticity(Model):
         cells = scene.cells()
         load = torch.zeros(dofs.n, dtype=self.dtype, device=self.device)
         if spec.body_force is not None:
-            f = self.vector(scene, spec.body_force, cells, "body_force")
+            f = scene.evaluate(spec.body_force, cells, "body_force").tensor
             force = _by(f, self.measure(scene, cells))
             load = load + uniform(
                 force,
@@ -183,7 +179,7 @@ class Elasticity(Model):
                 p = p if around is None else p * around
                 local = weak.pressure_load(sites.basis, p=p)
             else:
-                t = self.vector(scene, condition.traction, sites, f"boundary.{i}.traction")
+                t = scene.evaluate(condition.traction, sites, f"boundary.{i}.traction").tensor
                 local = weak.vector_source(sites.basis, f=_by(t, around))
             load = load + scene.summed({"u": local}, self.selections[i].facets)
         return load
@@ -220,12 +216,6 @@ class Elasticity(Model):
                 sites = PointSites(self, scene.geometry, points)
         k = scene.evaluate(condition.stiffness, sites, path)
         vector = k.tensor[..., None] if k.rank == 0 else k.tensor
-        if k.rank and vector.shape[-1] != self.mesh.dim:
-            raise SpecError(
-                f"a stiffness for {self.mesh.dim} directions is needed, or a number for all; received "
-                f"{vector.shape[-1]}",
-                path=path,
-            )
         if at is not None:
             c, here = self.mesh.dim, vector[..., 0, :]
             each = torch.diag_embed(here.expand(*here.shape[:-2], len(points), c))

@@ -22,7 +22,7 @@ from torch_sla.problems.lowering.motions import unstopped
 from torch_sla.problems.lowering.operators import Matrix, Operator
 from torch_sla.problems.lowering.terms import Dual, Duals, Term
 from torch_sla.problems.specs.boundary import Neumann
-from torch_sla.problems.specs.bounds import POSITIVE
+from torch_sla.problems.specs.place import POSITIVE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -215,12 +215,12 @@ class Hyperelasticity(Model):
         load = torch.zeros(dofs.n, dtype=self.dtype, device=self.device)
         if spec.body_force is not None:
             cells = scene.cells()
-            f = self.vector(scene, spec.body_force, cells, "body_force")
+            f = scene.evaluate(spec.body_force, cells, "body_force").tensor
             load = load + dofs.assemble_vector(weak.vector_source(cells.basis, f=f))
         for i, condition in self.conditions(Neumann):
             if condition.traction is not None:
                 sites = self.at_condition(scene, i)
-                t = self.vector(scene, condition.traction, sites, f"boundary.{i}.traction")
+                t = scene.evaluate(condition.traction, sites, f"boundary.{i}.traction").tensor
                 local = weak.vector_source(sites.basis, f=t)
                 load = load + dofs.assemble_vector(local, self.selections[i].facets)
         return load

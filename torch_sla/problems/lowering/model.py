@@ -29,6 +29,7 @@ from torch_sla.problems.lowering.shapes import Shapes, solve_shapes
 from torch_sla.problems.lowering.states import given_start, given_state
 from torch_sla.problems.lowering.superposition import superposed
 from torch_sla.problems.lowering.terms import residual, tangent
+from torch_sla.problems.lowering.told import check_told
 from torch_sla.problems.solution import Solution
 from torch_sla.problems.specs.boundary import PointLoad, Spring
 from torch_sla.problems.specs.faults import dotted
@@ -105,16 +106,6 @@ class Model(Physics):
         """Integrate ``[*batch, n|1, q|1]`` over each site, with what `measure` says: ``[*batch, n]``."""
         factor = self.measure(scene, sites)
         return sites.basis.integrate(value if factor is None else factor * value)
-
-    def vector(self, scene: Scene, law: Any, sites: Sites, path: str) -> Tensor:
-        """Evaluate a law that is a vector in space ``[*batch, n|1, q|1, dim]``."""
-        value = scene.evaluate(law, sites, path).tensor
-        if value.shape[-1] != self.mesh.dim:
-            raise SpecError(
-                f"a vector of {self.mesh.dim} components is needed; received {value.shape[-1]}",
-                path=path,
-            )
-        return value
 
     # -- verbs ----------------------------------------------------------------------------------
 
@@ -385,11 +376,11 @@ class Model(Physics):
         return product.reshape(*batch, -1)
 
     def check(self) -> Mesh:
-        """Check everything that needs no value: level, selections, tags, places; return the mesh.
+        """Check everything that needs no value: level, selections, tags, places, laws; return the mesh.
 
         Raises
         ------
-        SpecError, MeshError
+        SpecError, MeshError, ArgumentError
             At the first thing that is wrong.
         """
         if not self.determined:
@@ -416,4 +407,5 @@ class Model(Physics):
                     self.geometry.located(at, self.dofs)
         for i, output in enumerate(self.spec.outputs):
             check_places(self, output, f"outputs.{i}")
+        check_told(self)
         return self.mesh

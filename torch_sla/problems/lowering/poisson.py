@@ -146,13 +146,7 @@ class Poisson(Model):
         reaction, f = maybe("reaction"), maybe("source") if source else None
         velocity = None
         if spec.advection is not None:
-            velocity = self.vector(scene, spec.advection, sites, "advection")
-        if kappa.rank == 2 and kappa.tensor.shape[-2:] != (self.mesh.dim, self.mesh.dim):
-            raise SpecError(
-                f"a matrix of {self.mesh.dim} rows and columns is needed; received "
-                f"{list(kappa.tensor.shape[-2:])}",
-                path="diffusivity",
-            )
+            velocity = scene.evaluate(spec.advection, sites, "advection").tensor
         time = None
         if velocity is not None and self._stabilized:
             time = self._time(kappa, velocity, sites)
@@ -285,7 +279,7 @@ class Poisson(Model):
         if not along:
             return found
         kappa = scene.evaluate(self.spec.diffusivity, cells, "diffusivity")
-        velocity = self.vector(scene, self.spec.advection, cells, "advection")
+        velocity = scene.evaluate(self.spec.advection, cells, "advection").tensor
         flow: dict[str, Any] = {"time": self._time(kappa, velocity, cells), "velocity": velocity}
         return found + assemble(weak.streamline_mass, self.dofs, basis=cells.basis, c=c, **flow)
 

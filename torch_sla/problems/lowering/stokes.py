@@ -158,7 +158,7 @@ class Stokes(Model):
         u = scene.geometry.basis("u")
         load = torch.zeros(self.numbering.n, dtype=self.dtype, device=self.device)
         if spec.body_force is not None:
-            f = self.vector(scene, spec.body_force, cells, "body_force")
+            f = scene.evaluate(spec.body_force, cells, "body_force").tensor
             load = load + scene.summed({"u": weak.vector_source(u, f=f)})
         for i, condition in self.conditions(Neumann):
             facets = self.selections[i].facets
@@ -167,7 +167,7 @@ class Stokes(Model):
                 push = self.given(scene, i, sites, "pressure")
                 local = weak.pressure_load(basis, p=push)
             else:
-                t = self.vector(scene, condition.traction, sites, f"boundary.{i}.traction")
+                t = scene.evaluate(condition.traction, sites, f"boundary.{i}.traction").tensor
                 local = weak.vector_source(basis, f=t)
             load = load + scene.summed({"u": local}, facets)
         return load

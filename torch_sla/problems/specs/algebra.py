@@ -12,12 +12,12 @@ from torch_sla.errors import ExpressionError, SpecError
 from torch_sla.problems.expression.functions import FUNCTIONS
 from torch_sla.problems.specs.arrays import Array
 from torch_sla.problems.specs.base import Spec
-from torch_sla.problems.specs.bounds import NONNEGATIVE
 from torch_sla.problems.specs.faults import fault
 from torch_sla.problems.specs.laws import Law
 from torch_sla.problems.specs.of import Physics
+from torch_sla.problems.specs.place import NONNEGATIVE, Place
 from torch_sla.problems.specs.problem import Problem
-from torch_sla.problems.specs.value import RESERVED_NAMES, Parameter, Place, Value
+from torch_sla.problems.specs.value import RESERVED_NAMES, Parameter, Value
 from torch_sla.problems.specs.written import FilePath, FormulaText, FrozenMap, Listed, Text, thaw
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_va
 from pydantic_core import CoreSchema, core_schema
 
 from torch_sla.problems.specs.base import Spec
-from torch_sla.problems.specs.bounds import NONNEGATIVE, SHARE
 from torch_sla.problems.specs.faults import fault
-from torch_sla.problems.specs.value import Place, Value
+from torch_sla.problems.specs.place import NONNEGATIVE, SHARE, Place
+from torch_sla.problems.specs.value import Value
 from torch_sla.problems.specs.written import Points, Text
 
 __all__ = [
@@ -128,7 +128,7 @@ class Neumann(Condition):
     flux: Annotated[Value | None, Place("facets")] = Field(
         default=None, description="κ ∂u/∂n, into the body, per area (heat: W/m²)."
     )
-    traction: Annotated[Value | None, Place("facets", (1,))] = Field(
+    traction: Annotated[Value | None, Place("facets", (1,), size="space")] = Field(
         default=None, description="Force per area (N/m²), a vector."
     )
     pressure: Annotated[Value | None, Place("facets")] = Field(
@@ -209,7 +209,7 @@ class Spring(Condition):
     on: Selector | None = Field(
         default=None, kw_only=False, description="Tag, tags or predicate: an elastic foundation."
     )
-    stiffness: Annotated[Value, Place("facets", (0, 1), within=NONNEGATIVE)] = Field(  # type: ignore[misc]
+    stiffness: Annotated[Value, Place("facets", (0, 1), within=NONNEGATIVE, size="space")] = Field(  # type: ignore[misc]
         kw_only=False,
         description="Force per area and displacement (N/m³) on facets, force per displacement (N/m) "
         "at points; not negative.",

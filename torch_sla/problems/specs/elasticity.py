@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from torch_sla.errors import SpecError
-from torch_sla.problems.specs.bounds import NONNEGATIVE, POSITIVE
 from torch_sla.problems.specs.field_problem import FieldProblem
-from torch_sla.problems.specs.value import Load, Place, Value
+from torch_sla.problems.specs.place import NONNEGATIVE, POSITIVE, Place
+from torch_sla.problems.specs.value import Load, Value  # noqa: TC001
 
 __all__ = ["ElasticityProblem"]
 
@@ -51,13 +51,13 @@ class ElasticityProblem(FieldProblem):
         default=None,
         description="What the mesh stands for; solid in 3D. axisymmetric: x is the radius, y the axis.",
     )
-    young_modulus: Annotated[Value, Place("cells", (0, 1), within=POSITIVE)] = Field(
+    young_modulus: Annotated[Value, Place("cells", (0, 1), within=POSITIVE, size=3)] = Field(
         default=1.0, description="E (Pa), positive; a vector [Ex, Ey, Ez] makes it orthotropic."
     )
-    poisson_ratio: Annotated[Value, Place("cells", (0, 1))] = Field(
+    poisson_ratio: Annotated[Value, Place("cells", (0, 1), size=3)] = Field(
         default=0.3, description="ν; with orthotropy [ν_xy, ν_yz, ν_xz], ν_ij/E_i = ν_ji/E_j."
     )
-    shear_modulus: Annotated[Value | None, Place("cells", (1,), within=POSITIVE)] = Field(
+    shear_modulus: Annotated[Value | None, Place("cells", (1,), within=POSITIVE, size=3)] = Field(
         default=None, description="[G_xy, G_yz, G_xz] (Pa), with orthotropy only."
     )
     dilatation: Literal["pointwise", "averaged"] = Field(
@@ -72,7 +72,7 @@ class ElasticityProblem(FieldProblem):
     thickness: Annotated[Value | None, Place("cells", within=POSITIVE)] = Field(
         default=None, description="Thickness of plane models (m); 1 when left out."
     )
-    body_force: Annotated[Load | None, Place("cells", (1,))] = Field(
+    body_force: Annotated[Load | None, Place("cells", (1,), size="space")] = Field(
         default=None, description="Force per volume (N/m³); {value: v, on: tag} acts there alone."
     )
     thermal_expansion: Annotated[Value, Place("cells")] = Field(

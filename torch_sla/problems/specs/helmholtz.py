@@ -8,7 +8,8 @@ from pydantic import Field
 
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.field_problem import FieldProblem
-from torch_sla.problems.specs.value import Load, Place, Value
+from torch_sla.problems.specs.place import Place
+from torch_sla.problems.specs.value import Load, Value  # noqa: TC001
 from torch_sla.problems.specs.written import Listed
 
 __all__ = ["PML", "HelmholtzProblem"]

@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from torch_sla.errors import ExpressionError, SpecError
-from torch_sla.problems.specs.bounds import NONNEGATIVE
 from torch_sla.problems.specs.field_problem import FieldProblem
-from torch_sla.problems.specs.value import Load, Place, Value
+from torch_sla.problems.specs.place import NONNEGATIVE, Place
+from torch_sla.problems.specs.value import Load, Value  # noqa: TC001
 from torch_sla.problems.specs.written import FormulaText, FrozenMap, Text, thaw
 
 __all__ = ["LAWS", "HyperelasticityProblem"]
@@ -89,7 +89,7 @@ class HyperelasticityProblem(FieldProblem):
         default_factory=FrozenMap,
         description="The constants of the law, by name (moduli in Pa); none for an energy in numbers.",
     )
-    body_force: Annotated[Load | None, Place("cells", (1,))] = Field(
+    body_force: Annotated[Load | None, Place("cells", (1,), size="space")] = Field(
         default=None, description="Force per undeformed volume (N/m³)."
     )
     density: Annotated[Value, Place("cells", within=NONNEGATIVE)] = Field(

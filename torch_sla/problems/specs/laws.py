@@ -8,11 +8,11 @@ from torch_sla.errors import ExpressionError, SpecError
 from torch_sla.problems.expression.functions import FIELD_OPERATORS, FUNCTIONS
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.faults import dotted
+from torch_sla.problems.specs.place import Place
 from torch_sla.problems.specs.value import (
     RESERVED_NAMES,
     ArrayFile,
     Parameter,
-    Place,
     Table,
     is_nothing,
     leaves,

@@ -12,7 +12,7 @@ from annotated_types import MinLen
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.boundary import Selector
 from torch_sla.problems.specs.faults import fault
-from torch_sla.problems.specs.value import Place
+from torch_sla.problems.specs.place import Place
 from torch_sla.problems.specs.written import FormulaText, Listed, Points, Text
 
 __all__ = [

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from torch_sla.problems.specs.bounds import NONNEGATIVE, POSITIVE
 from torch_sla.problems.specs.field_problem import FieldProblem
-from torch_sla.problems.specs.value import Load, Place, Value
+from torch_sla.problems.specs.place import NONNEGATIVE, POSITIVE, Place
+from torch_sla.problems.specs.value import Load, Value  # noqa: TC001
 
 __all__ = ["PoissonProblem"]
 
@@ -43,10 +43,10 @@ class PoissonProblem(FieldProblem):
     evolves: ClassVar[frozenset[int]] = frozenset({1, 2})
 
     type: Literal["poisson"] = "poisson"
-    diffusivity: Annotated[Value, Place("cells", (0, 2), within=POSITIVE)] = Field(
+    diffusivity: Annotated[Value, Place("cells", (0, 2), within=POSITIVE, size="space")] = Field(
         default=1.0, description="κ: conductivity (heat: W/(m K)), positive; scalar or matrix."
     )
-    advection: Annotated[Value | None, Place("cells", (1,))] = Field(
+    advection: Annotated[Value | None, Place("cells", (1,), size="space")] = Field(
         default=None,
         description="Velocity that carries u (heat: ρc times velocity, W/(m² K)), a vector.",
     )

@@ -287,11 +287,11 @@ class Problem(Differentiable, Spec):
             return model
 
     def check(self) -> Mesh:
-        """Check all that needs no value: mesh, selections, tags, places; return the mesh.
+        """Check all that needs no value: mesh, selections, tags, places, arrays, laws of places; return the mesh.
 
         Raises
         ------
-        SpecError
+        SpecError, MeshError, ArgumentError
             At the first thing that is wrong.
         """
         with self._located() as model:

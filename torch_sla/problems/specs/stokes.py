@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from torch_sla.errors import SpecError
-from torch_sla.problems.specs.bounds import NONNEGATIVE, POSITIVE
 from torch_sla.problems.specs.field_problem import FieldProblem
-from torch_sla.problems.specs.value import Load, Place, Value
+from torch_sla.problems.specs.place import NONNEGATIVE, POSITIVE, Place
+from torch_sla.problems.specs.value import Load, Value  # noqa: TC001
 
 __all__ = ["StokesProblem"]
 
@@ -67,7 +67,7 @@ class StokesProblem(FieldProblem):
     viscosity: Annotated[Value, Place("cells", within=POSITIVE)] = Field(
         default=1.0, description="Dynamic viscosity (Pa s), positive."
     )
-    body_force: Annotated[Load | None, Place("cells", (1,))] = Field(
+    body_force: Annotated[Load | None, Place("cells", (1,), size="space")] = Field(
         default=None, description="Force per volume (N/m³)."
     )
     density: Annotated[Value, Place("cells", within=NONNEGATIVE)] = Field(

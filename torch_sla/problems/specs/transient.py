@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 from torch_sla.errors import SpecError
 from torch_sla.problems.expression import nearest
 from torch_sla.problems.specs.base import Spec
-from torch_sla.problems.specs.bounds import NONNEGATIVE
 from torch_sla.problems.specs.of import Physics
+from torch_sla.problems.specs.place import NONNEGATIVE, Place
 from torch_sla.problems.specs.problem import Problem
-from torch_sla.problems.specs.value import Place, Value
+from torch_sla.problems.specs.value import Value
 from torch_sla.problems.specs.written import Listed, Text
 
 __all__ = ["SCHEMES", "Adaptive", "Event", "TransientProblem"]

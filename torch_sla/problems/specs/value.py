@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
@@ -36,14 +35,11 @@ from torch_sla.problems.specs.written import (
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
-    from torch_sla.problems.specs.bounds import Bound
-
 __all__ = [
     "ArrayFile",
     "Grid",
     "Load",
     "Parameter",
-    "Place",
     "Table",
     "Value",
     "check_of_places",
@@ -55,32 +51,6 @@ __all__ = [
 RESERVED_NAMES = frozenset("xyzt") | frozenset(
     {"points", "start", "info", "throw", "values", "folder", "resume", "progress", "pi"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Marks a field that holds a law, with where it is evaluated and of what shape.
-
-    Parameters
-    ----------
-    on
-        ``"cells"`` (quadrature points of cells), ``"facets"``, ``"dofs"`` (constrained ones),
-        ``"points"`` of the body, ``"output"`` (wherever the output asks) or ``"constant"`` (nowhere).
-    ranks
-        Ranks allowed: 0 scalar, 1 vector, 2 matrix.
-    fields
-        Whether the solution may be seen.
-    named
-        Whether the field is a mapping from names to laws.
-    within
-        What numbers have to be; None for any.
-    """
-
-    on: Literal["cells", "facets", "dofs", "points", "output", "constant"]
-    ranks: tuple[int, ...] = (0,)
-    fields: bool = False
-    named: bool = False
-    within: Bound | None = None
 
 
 class ArrayFile(Spec):

@@ -13,9 +13,10 @@ from torch_sla.problems.expression.measures import Integral, degrees
 from torch_sla.problems.specs.base import Spec
 from torch_sla.problems.specs.field_problem import FieldProblem
 from torch_sla.problems.specs.laws import Law
+from torch_sla.problems.specs.place import Place
 from torch_sla.problems.specs.python import PythonFunction
 from torch_sla.problems.specs.residual import Residual, ResidualText
-from torch_sla.problems.specs.value import RESERVED_NAMES, Place
+from torch_sla.problems.specs.value import RESERVED_NAMES
 from torch_sla.problems.specs.written import Formula, Listed, Text
 
 if TYPE_CHECKING:
