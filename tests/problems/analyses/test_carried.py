@@ -13,6 +13,7 @@ import torch
 from torch_sla import (
     Dirichlet,
     EigenProblem,
+    Energy,
     Integral,
     IntervalMesh,
     Parameter,
@@ -22,6 +23,7 @@ from torch_sla import (
     Table,
     TransientProblem,
 )
+from torch_sla.errors import SpecError
 
 
 def along_the_flow(n: int, k: float, a: float, cap: float) -> tuple[np.ndarray, ...]:
@@ -154,3 +156,44 @@ def test_modes_test_the_rate_along_the_flow() -> None:
         up[j], down[j] = up[j] * (1 + 1e-5), down[j] * (1 - 1e-5)
         slope = (dense(*up) - dense(*down)).sum() / (up[j] - down[j])
         assert float(gradient) == pytest.approx(slope, rel=1e-6)
+
+
+def test_damped_modes_test_both_rates_along_the_flow() -> None:
+    n, k, a, cap, alpha, beta = 12, 0.07, 1.2, 1.3, 0.4, 0.01
+    A, R, _ = (x[1:n, 1:n] if x.ndim > 1 else x for x in along_the_flow(n, k, a, cap))
+    rest, one = np.zeros_like(A), np.eye(n - 1)
+    state = np.block([[rest, one], [-A, -alpha * R - beta * A]])
+    w = scipy.linalg.eigvals(state, np.block([[one, rest], [rest, R]]))
+    w = w[w.imag > 0]
+    damped = channel(n, k, a, cap).updated(mass_damping=alpha, stiffness_damping=beta)
+    found = damped.solve(k=k, a=a, c=cap).eigenvalues
+    np.testing.assert_allclose(found, w[np.argsort(np.abs(w))[:2]], rtol=1e-8)
+
+
+def test_two_derivatives_in_time_are_tested_along_the_flow() -> None:
+    n, k, a, cap, alpha, h = 12, 0.07, 1.2, 1.3, 0.4, 0.1
+    A, R, _ = (x[1:n, 1:n] if x.ndim > 1 else x for x in along_the_flow(n, k, a, cap))
+    x = np.arange(1, n) / n
+    u = x * (1 - x)
+    v, acc = 0 * u, np.linalg.solve(R, -A @ u)
+    weight = cap / (6 * n) * (4 * np.eye(n - 1) + np.eye(n - 1, k=1) + np.eye(n - 1, k=-1))
+    for _ in range(5):  # Newmark, Journal of the Engineering Mechanics Division 85 (1959) 67-94
+        ahead, speed = u + h * v + h**2 / 4 * acc, v + h / 2 * acc
+        acc = np.linalg.solve(
+            R * (1 + alpha * h / 2) + h**2 / 4 * A, -A @ ahead - alpha * R @ speed
+        )
+        u, v = ahead + h**2 / 4 * acc, speed + h / 2 * acc
+    rod = channel(n, k, a, cap).of.updated(
+        diffusivity=k, advection=[a], capacity=cap, outputs=[Energy("moving", part="kinetic")]
+    )
+    march = TransientProblem(
+        of=rod, initial="x*(1 - x)", end=5 * h, steps=5, scheme="newmark", mass_damping=alpha
+    )
+    solution = march.solve()
+    np.testing.assert_allclose(solution.u[1:n], u, rtol=1e-10)
+    assert float(solution["moving"][-1]) == pytest.approx(0.5 * v @ weight @ v, rel=1e-10)
+    explicit = march.updated(scheme="explicit", steps=500)
+    for verb in (explicit.check, explicit.solve):
+        with pytest.raises(SpecError, match=r"scheme: explicit lumps the mass.*take newmark"):
+            verb()
+    explicit.updated(of=rod.updated(stabilization="none")).check()

@@ -95,8 +95,9 @@ class TimeGrid:
         operator = model.loaded(first)
         self.flags, self._complement = operator.flags, operator.complement
         self._zero = torch.zeros(model.numbering.n, dtype=model.field_dtype, device=model.device)
-        mass = model.rate_matrix if order == 1 else model.mass
-        self.fixed: dict[str, Tensor] = {"M": mass(first)}
+        self.fixed: dict[str, Tensor] = {"M": model.rate_matrix(first)}
+        if order == 2 and model.upwinded:
+            self.fixed["weight"] = model.mass(first)
         # Loads and given values that change are sums of fixed ones, where the laws let them be.
         self.phases = phases_of(model)
         if self.phases is not None:
@@ -190,6 +191,11 @@ class TimeGrid:
         """Return ``M v``, M lumped where the scheme takes it so: its momentum and energy are what is in balance."""
         sums = self.fixed.get("row sums")
         return self.model.apply(self.fixed["M"], v) if sums is None else sums * v
+
+    def momentum(self, v: Tensor) -> Tensor:
+        """Return what the kinetic energy is made of: ``M v`` with the mass itself, however rates are tested."""
+        weight = self.fixed.get("weight")
+        return self.mass(v) if weight is None else self.model.apply(weight, v)
 
     def damping(self, v: Tensor) -> Tensor | None:
         """Return ``C v``; None without damping."""

@@ -102,7 +102,9 @@ class Modes(Analysis):
             K, stress, operator = self._stiffness(scene, start, progress)
             M = K if buckling else model.mass(scene)
             start_at = model.counted_from(scene)
-        C = self._damping(scene, operator, M)
+            # Rates of what is damped or not symmetric are tested as the rest of the residual is.
+            R = model.rate_matrix(scene) if not buckling and model.upwinded else M
+        C = self._damping(scene, operator, R)
         require_reach(scene, K, M, stress, C)
         space = FreeSpace(model)
         if spec.k > space.n:
@@ -125,12 +127,9 @@ class Modes(Analysis):
         A = matrix(K, batch if M.ndim > 1 else tuple(K.shape[:-1]))
         B = matrix(M, tuple(M.shape[:-1]) if M.ndim == 1 else batch)
         if C is not None or not A.known_structure().hermitian:
-            D, R = None if C is None else matrix(C, tuple(C.shape[:-1])), B
-            if D is None:
-                with inside():
-                    rates = model.rate_matrix(scene)
-                R = matrix(rates, tuple(rates.shape[:-1]) if rates.ndim == 1 else batch)
-            found = self._general(A, D, R, B, start_at)
+            D = None if C is None else matrix(C, tuple(C.shape[:-1]))
+            rates = B if R is M else matrix(R, tuple(R.shape[:-1]) if R.ndim == 1 else batch)
+            found = self._general(A, D, rates, B, start_at)
             flat = space.recover(found.vectors.transpose(-1, -2))
             rest = self._rest(K, M, found.values, damped=D is not None)
             return ModalSolution(self, scene, M, found.values, flat, found, rest)
@@ -187,13 +186,13 @@ class Modes(Analysis):
         method = "arnoldi" if C is None else "arnoldi of the companion"
         return Found(w, modes.transpose(-1, -2), method, [])
 
-    def _damping(self, scene: Scene, operator: Operator, M: Tensor) -> Tensor | None:
-        """Return the values of α M + β K, with the K that Newmark's has; None where nothing is damped."""
+    def _damping(self, scene: Scene, operator: Operator, R: Tensor) -> Tensor | None:
+        """Return the values of α R + β K, with the K that Newmark's has; None where nothing is damped."""
         found: Tensor | None = None
         alpha = proportional(self.spec.mass_damping, scene, "mass_damping")
         beta = proportional(self.spec.stiffness_damping, scene, "stiffness_damping")
         if alpha is not None:
-            found = alpha[..., None] * M
+            found = alpha[..., None] * R
         if beta is not None:
             part = beta[..., None] * undeformed(self.model, scene, operator)
             found = part if found is None else found + part

@@ -117,4 +117,4 @@ def _inertia(grid: TimeGrid, rate: Tensor, speed: Tensor | None) -> Tensor:
 
 def _kinetic(grid: TimeGrid, v: Tensor) -> Tensor:
     """Return ½ vᵀ M v ``[*batch]``."""
-    return 0.5 * (v * grid.mass(v)).sum(-1)
+    return 0.5 * (v * grid.momentum(v)).sum(-1)

@@ -77,11 +77,7 @@ class Transient(Analysis):
         spec, model = self.spec, self.model
         if start is not None:
             raise ArgumentError("start: the state at the start is said by initial")
-        if model.timed_mass:
-            raise SpecError(
-                "it depends on time, and the mass is made once; move what changes to the other side",
-                path=f"of.{model.timed_mass}",
-            )
+        self._refuse_mass()
         series, plain = self._series(values)
         with inside():
             scene = model.scene(
@@ -173,6 +169,7 @@ class Transient(Analysis):
     def check(self) -> Any:
         """Check everything that needs no value, the state at the start included; return the mesh."""
         found = super().check()
+        self._refuse_mass()
         check_defaults(self.model, self.declared)
         scene = Scene(self.model, Given(), self.model.geometry)
         for name in ("initial", "initial_velocity"):
@@ -180,6 +177,20 @@ class Transient(Analysis):
             if law is not None and needs_no_value(law):
                 self._law(scene, law, name)
         return found
+
+    def _refuse_mass(self) -> None:
+        """Raise where the scheme cannot take the mass of the problem."""
+        if self.model.timed_mass:
+            raise SpecError(
+                "it depends on time, and the mass is made once; move what changes to the other side",
+                path=f"of.{self.model.timed_mass}",
+            )
+        if self.spec.method == "explicit" and self.model.upwinded:
+            raise SpecError(
+                "explicit lumps the mass, which is tested along the flow here; take newmark, or stabilization: none in "
+                "the problem",
+                path="scheme",
+            )
 
     def _law(self, scene: Scene, law: Any, path: str) -> Tensor:
         """Evaluate a law of place at the dofs of the first unknown: ``[*batch, n]``."""

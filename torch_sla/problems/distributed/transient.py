@@ -150,7 +150,7 @@ class _TakingInParts(Taking):
             drag = None if first else grid.damping(state[1])
             inertia = inertia if drag is None else inertia + drag
         if not first:
-            velocity, momentum = state[1], grid.mass(state[1])
+            velocity, momentum = state[1], grid.momentum(state[1])
         motion = Motion(inertia, velocity, momentum)
         scene: Any = grid.now(t).scene
         return TakenInParts(model.division, scene, state[0], motion)

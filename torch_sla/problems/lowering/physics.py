@@ -131,8 +131,11 @@ class Physics(Frame, ABC):
     def mass(self, scene: Scene) -> Tensor:
         """Assemble the values of the mass matrix ``[*batch, nnz]``."""
 
+    upwinded: bool = False
+    """Whether `rate_matrix` is another matrix than `mass`."""
+
     def rate_matrix(self, scene: Scene) -> Tensor:
-        """Assemble what multiplies ∂u/∂t: the mass, tested as the rest of the residual is ``[*batch, nnz]``."""
+        """Assemble what multiplies rates of u: the mass, tested as the rest of the residual is ``[*batch, nnz]``."""
         return self.mass(scene)
 
     def counted_from(self, scene: Scene) -> Tensor | None:

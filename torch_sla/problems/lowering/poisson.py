@@ -264,12 +264,16 @@ class Poisson(Model):
         """Assemble the capacity matrix."""
         return self._inertia(scene, along=False)
 
-    def rate_matrix(self, scene: Scene) -> Tensor:
-        """Assemble the capacity matrix, tested along the flow as well, where that is one at all times."""
+    @property
+    def upwinded(self) -> bool:  # type: ignore[override]
+        """Whether the capacity is tested along the flow as well: where that is one at all times."""
         laws = ("diffusivity", "advection")
         changing = any(path.split(".")[0] in laws for path in self.timed)
-        steady = not changing and not any(map(self._sees, laws))
-        return self._inertia(scene, along=steady and self._stabilized)
+        return self._stabilized and not changing and not any(map(self._sees, laws))
+
+    def rate_matrix(self, scene: Scene) -> Tensor:
+        """Assemble the capacity matrix, tested along the flow as well where it is `upwinded`."""
+        return self._inertia(scene, along=self.upwinded)
 
     def _inertia(self, scene: Scene, *, along: bool) -> Tensor:
         """Assemble the capacity matrix; with `along` what tests it along the flow is added."""
