@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import meshio
 import numpy as np
@@ -21,9 +23,11 @@ from torch_sla import (
     Integral,
     IntervalMesh,
     LinearProblem,
+    Newton,
     Parameter,
     PoissonProblem,
     RectangleMesh,
+    Solver,
     StokesProblem,
     SweepProblem,
     TransientProblem,
@@ -31,6 +35,9 @@ from torch_sla import (
 )
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.report.frames import frames_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def plate(**more: object) -> PoissonProblem:
@@ -285,3 +292,43 @@ def test_unknowns_of_lower_order_modes_and_moved_points_are_written_with_the_oth
     assert found.points[:, :2].max() == 2.0
     assert len(found.points) == len(found.point_data["mode_1"]) == 49
     assert found.point_data["mode_1"].max() == pytest.approx(float(modes.modes[0].max()))
+
+
+@pytest.mark.parametrize("ending", ["vtu", "vtk", "pvd", "xdmf"])
+def test_a_state_that_did_not_converge_says_so(tmp_path: Path, ending: str) -> None:
+    problem = plate(reaction="u**2", solver=Solver(nonlinear=Newton(maxiter=1))).updated(
+        outputs=[Field("slope", "grad(u)", on="cells")]
+    )
+    whole = problem.updated(solver=Solver()).solve()
+    failed = problem.solve(throw=False)
+    assert not failed.info.converged
+    names = {}
+    for name, solution in (("good", whole), ("bad", failed)):
+        solution.save(tmp_path / f"{name}.{ending}")
+        names[name] = _names(tmp_path / f"{name}.{ending}")
+    assert names["good"] == {"u", "slope"}
+    assert names["bad"] == {"u (did not converge)", "slope (did not converge)"}
+
+
+@pytest.mark.parametrize("ending", ["pvd", "xdmf"])
+def test_failed_cases_of_a_sweep_say_so(tmp_path: Path, ending: str) -> None:
+    plain = plate(reaction="u**2", solver=Solver(nonlinear=Newton(maxiter=2))).updated(outputs=[])
+    cases = SweepProblem(of=plain, cases={"f": [0.0, 50.0]}).solve(throw=False)
+    assert cases.info.solved.tolist() == [True, False]
+    cases.save(tmp_path / f"cases.{ending}")
+    assert _names(tmp_path / f"cases.{ending}") == {"u", "u (did not converge)"}
+    if ending == "pvd":
+        first, second = sorted((tmp_path / "cases").glob("*.vtu"))
+        assert set(meshio.read(first).point_data) == {"u"}
+        assert set(meshio.read(second).point_data) == {"u (did not converge)"}
+
+
+def _names(path: Path) -> set[str]:
+    """Return what the fields in a file, or in those that it names, are called."""
+    if path.suffix == ".pvd":
+        files = [path.parent / e.attrib["file"] for e in ET.parse(path).iter("DataSet")]
+        return set().union(*map(_names, files))
+    if path.suffix == ".xdmf":
+        return {e.attrib["Name"] for e in ET.parse(path).iter("Attribute")}
+    found = meshio.read(path)
+    return {*map(unquote, found.point_data), *map(unquote, found.cell_data)}

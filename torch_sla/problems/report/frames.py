@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
     from torch_sla.assembly import Mesh
 
-__all__ = ["Frames", "frames_of", "real_parts"]
+__all__ = ["UNSOLVED", "Frames", "frames_of", "real_parts", "said_of"]
+
+UNSOLVED = "did not converge"
+"""What titles and names of fields say of a state that is no solution."""
 
 _DISPLACED = ("elasticity", "hyperelasticity")
 
@@ -51,6 +54,8 @@ class Frames:
         law makes of a load of any size is brought down.
     name
         What the problem is called.
+    solved
+        Which of them are solutions ``[k]``; None for all.
     """
 
     axis: str
@@ -63,6 +68,7 @@ class Frames:
     moves: str | None = None
     to_scale: bool = False
     name: str = ""
+    solved: list[bool] | None = None
 
     def __len__(self) -> int:
         return len(self.at)
@@ -76,6 +82,7 @@ class Frames:
             points=self.points if self.points.ndim == 2 else self.points[index],
             nodal={name: value[index] for name, value in self.nodal.items()},
             cellwise={name: value[index] for name, value in self.cellwise.items()},
+            solved=None if self.solved is None else [self.solved[i] for i in index],
         )
 
     def points_of(self, i: int) -> Tensor:
@@ -83,10 +90,11 @@ class Frames:
         return self.points if self.points.ndim == 2 else self.points[i]
 
     def frame(self, i: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return the fields of one frame: at points, in cells."""
+        """Return the fields of one frame, at points and in cells, as files name them (`said_of`)."""
+        good = self.solved is None or self.solved[i]
         return (
-            {name: value[i] for name, value in self.nodal.items()},
-            {name: value[i] for name, value in self.cellwise.items()},
+            {said_of(name, good): value[i] for name, value in self.nodal.items()},
+            {said_of(name, good): value[i] for name, value in self.cellwise.items()},
         )
 
 
@@ -135,13 +143,14 @@ def _members(result: Any, axis: str, titles: list[str] | None, full: bool) -> Fr
     if times_in(result.spec) == 1:
         more, cellwise = _declared(model, result.outputs, k, len(own), full)
     nodal |= more
+    solved = None
     titles = titles or ([""] if not own else [f"member {i}" for i in range(k)])
     if result.info.solved is not None:
         solved = result.info.solved.expand(own).flatten().tolist()
-        pairs = zip(titles, solved, strict=True)
-        titles = [title if good else f"{title} (did not converge)".strip() for title, good in pairs]
+        titles = [said_of(title, good) for title, good in zip(titles, solved, strict=True)]
     at = [float(i) for i in range(k)]
-    return _framed(model, result, axis if own else "", at, titles, nodal, cellwise, full)
+    found = _framed(model, result, axis if own else "", at, titles, nodal, cellwise, full)
+    return replace(found, solved=solved)
 
 
 def _batch(result: Any) -> tuple[int, ...]:
@@ -263,6 +272,17 @@ def _framed(
     name = result.spec.name or model.spec.name or ""
     large = model.spec.type == "hyperelasticity" and axis != "mode"
     return Frames(axis, at, titles, mesh, points, nodal, cellwise, moves, large, name)
+
+
+def said_of(text: str, solved: bool) -> str:
+    """Return a title, or the name of a field, with what is to be said where it belongs to no solution.
+
+    Examples
+    --------
+    >>> said_of("u", True), said_of("u", False)
+    ('u', 'u (did not converge)')
+    """
+    return text if solved else f"{text} ({UNSOLVED})".strip()
 
 
 def real_parts(name: str, value: Tensor) -> dict[str, Tensor]:

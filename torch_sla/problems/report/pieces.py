@@ -17,7 +17,7 @@ from torch_sla.errors import ArgumentError
 from torch_sla.linalg.distributed.halo import Halo
 from torch_sla.linalg.distributed.pieces import layout_of_owned
 from torch_sla.linalg.sparse.whole import whole
-from torch_sla.problems.report.frames import real_parts
+from torch_sla.problems.report.frames import real_parts, said_of
 from torch_sla.problems.report.save import finite, how_found, small
 from torch_sla.problems.results import marked
 from torch_sla.problems.specs.outputs import Field
@@ -137,6 +137,8 @@ def _fields(solution: DistributedSolution, frame: Frame, path: Path) -> list[Pat
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     written = []
+    solved = solution.info.solved
+    good = solved is None or bool(solved.all())
     offset = 0
     for i, share in enumerate(division.shares):
         n_cells = share.sums.mesh.n_cells
@@ -157,6 +159,8 @@ def _fields(solution: DistributedSolution, frame: Frame, path: Path) -> list[Pat
         }
         cells = {n: x for name, value in cells.items() for n, x in real_parts(name, value).items()}
         offset += n_cells
+        points = {said_of(n, good): x for n, x in points.items()}
+        cells = {said_of(n, good): x for n, x in cells.items()}
         written.append(_piece(path, share.part))
         moved = solution.points
         if moved is not None:

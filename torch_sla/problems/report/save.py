@@ -169,7 +169,7 @@ def unknowns(solution: Named) -> int:
 
 def _fields(solution: Solution, path: Path) -> None:
     """Write one state, in time the last."""
-    from torch_sla.problems.report.frames import frames_of, real_parts
+    from torch_sla.problems.report.frames import frames_of, real_parts, said_of
 
     model = solution.model
     batch = solution.batch
@@ -180,8 +180,10 @@ def _fields(solution: Solution, path: Path) -> None:
         )
     frames = frames_of(solution, full=True)
     nodal, cellwise = frames.frame(-1)
+    good = frames.solved is None or frames.solved[-1]
     for name in solution.fields:
-        nodal = real_parts(name, model.at_points(solution.flat, name, full=True)) | nodal
+        parts = real_parts(name, model.at_points(solution.flat, name, full=True))
+        nodal = {said_of(part, good): value for part, value in parts.items()} | nodal
     write_mesh(path, frames.mesh, nodal, cellwise, points=frames.points)
 
 
