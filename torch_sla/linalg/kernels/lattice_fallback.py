@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from torch_sla.linalg.kernels.multigrid import STABLE_BOUND, STABLE_RADIUS
 from torch_sla.linalg.kernels.stencils import CENTRE, AxisWeights, Stencil, step
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ __all__ = [
 
 BLOCK = 1024  # rows behind one partial sum
 _CONTRARY = 0.05
-_STABLE_BOUND, _STABLE_RADIUS = 1.95, 1.6  # of sums of |M A| along rows, as in compiled code
 _PIVOT = 1e-3  # of the diagonal, below which a summed stencil does not divide
 
 
@@ -112,8 +112,8 @@ def survey(A: Stencil, smoother: Tensor, out: Tensor) -> None:
     planes, own = A.planes[:, : A.n], A.plane(CENTRE)
     squares, sums = (planes * planes).sum(0), planes.abs().sum(0)
     M = torch.where(own != 0, own / torch.where(own != 0, squares, 1.0), 0.0)
-    unstable = M.abs() * sums > _STABLE_BOUND
-    least = _STABLE_RADIUS / torch.where(unstable, sums, 1.0)
+    unstable = M.abs() * sums > STABLE_BOUND
+    least = STABLE_RADIUS / torch.where(unstable, sums, 1.0)
     smoother.copy_(torch.where(unstable, torch.copysign(least, M), M))
     wrong = ((own == 0) & (squares > 0)).any()
     size = own.abs().double()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_BLOCK",
+    "STABLE_BOUND",
+    "STABLE_RADIUS",
     "CompiledHierarchy",
     "CompiledLattice",
     "Transfer",
@@ -29,6 +31,10 @@ __all__ = [
 
 MAX_BLOCK = 12
 """Largest edge of a block, and largest number of near-nullspace vectors."""
+
+# Sums of |M A| along rows up to which least-squares weights M smooth for sure, and the radius that others get; as in
+# ``csrc/include/torch_sla/multigrid/smoothers.hpp``.
+STABLE_BOUND, STABLE_RADIUS = 1.95, 1.6
 
 _INT32_MAX = 2**31 - 1
 _compiled: Any = None if extension is None else extension.multigrid

@@ -12,6 +12,7 @@ import torch
 
 from torch_sla.errors import ArgumentError
 from torch_sla.linalg.checks import read
+from torch_sla.linalg.kernels.multigrid import STABLE_BOUND, STABLE_RADIUS
 from torch_sla.linalg.kernels.pointers import pointers
 from torch_sla.linalg.kernels.rows import (
     Rows,
@@ -49,8 +50,6 @@ __all__ = [
 
 _POWER_STEPS = 12
 _SAFETY = 1.1  # over what the power method has seen
-# Sums of |M A| along rows below which least-squares weights smooth for sure, and the radius that others get.
-_STABLE_BOUND, _STABLE_RADIUS = 1.95, 1.6
 LOWER = 0.25  # end of the interval of Chebyshev's polynomial, over the radius, which is the other
 
 
@@ -215,9 +214,9 @@ def _stable(A: Rows, weight: Tensor | Rows, size: Tensor, tied: Tied | None) -> 
     sums = _bounds(weight, size)
     if tied is not None:
         sums = sums.index_copy(0, tied.rows, _bounds(tied.inverse, size[tied.rows]))
-    if not len(sums) or float(sums.max()) < _STABLE_BOUND:
+    if not len(sums) or float(sums.max()) < STABLE_BOUND:
         return 1.0
-    return min(1.0, _STABLE_RADIUS / spectral_radius(A, weight, size, tied))
+    return min(1.0, STABLE_RADIUS / spectral_radius(A, weight, size, tied))
 
 
 def _unit(v: Tensor) -> Tensor:
