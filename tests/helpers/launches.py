@@ -268,6 +268,8 @@ def _products(
             y, w = torch.ones(6, k, dtype=x), torch.ones(6, dtype=a)
             rows.residual(A, y, y)
             rows.relax(A, y, y, w, 0.5, before=y, momentum=0.25)
+            for edge in (2, 3, 6):  # as many rows in a node as there are kinds of
+                rows.relax(A, y, y, torch.ones(6 // edge, edge, edge, dtype=a), 0.5)
 
 
 def positions() -> None:

@@ -89,6 +89,29 @@ def test_fused_products(where: str, k: int, matrix: torch.dtype, vector: torch.d
 
 
 @pytest.mark.parametrize("where", ["here", pytest.param("triton", marks=in_triton)])
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("edge", [2, 3, 6])
+@pytest.mark.parametrize("matrix", [torch.float32, torch.float64])
+def test_steps_with_a_block_for_each_node(
+    where: str, k: int, edge: int, matrix: torch.dtype
+) -> None:
+    A = square(60, 400, matrix)
+    D = dense(A).double()
+    x, b, z = (torch.randn(60, k, dtype=torch.float64) for _ in range(3))
+    w = torch.randn(60 // edge, edge, edge, dtype=matrix)
+    B, (xd, bd, zd, wd) = A, (x, b, z, w)
+    if where == "triton":
+        B, (xd, bd, zd, wd) = moved(A), (t.to(DEVICE) for t in (x, b, z, w))
+    W = torch.block_diag(*w.double())
+    step = 0.5 * W @ (b - D @ x)
+    close(rows.relax(B, xd, bd, wd, 0.5), x + step)
+    close(rows.relax(B, xd, bd, wd, 0.5, before=zd, momentum=0.25), 1.25 * x - 0.25 * z + step)
+    close(rows.weighted(wd, bd, 0.5), 0.5 * W @ b)
+    norm = torch.tensor(3.0, dtype=torch.float64)
+    close(rows.scaled_product(B, xd, wd, norm.to(xd.device)), W @ D @ x / 3)
+
+
+@pytest.mark.parametrize("where", ["here", pytest.param("triton", marks=in_triton)])
 def test_row_max(where: str) -> None:
     crow, ccol = pattern(50, 30, 120)
     device = DEVICE if where == "triton" else "cpu"
@@ -192,9 +215,12 @@ def test_more_members_than_a_launch_takes(monkeypatch: pytest.MonkeyPatch) -> No
 
 @in_triton
 def test_more_columns_than_a_launch_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from torch_sla.linalg.kernels.triton import csr
+    from torch_sla.linalg.kernels.triton import csr, nodes
 
     monkeypatch.setattr(csr, "MOST", 2)
+    monkeypatch.setattr(nodes, "MOST", 2)
+    w, b = torch.randn(3, 2, 2), torch.randn(6, 90)
+    close(rows.weighted(w.to(DEVICE), b.to(DEVICE)), torch.block_diag(*w) @ b)
     crow, ccol = pattern(9, 7, 30)
     a = torch.randn(ccol.numel())
     for x in (torch.randn(1, 7, 90), torch.randn(45, 7, 2)):

@@ -118,6 +118,28 @@ def test_smoothing_steps(n: int, k: int, agree: Callable[..., Any]) -> None:
     agree(rows.relax, A, x, b, w, 0.5, before=z, momentum=0.25)
 
 
+@pytest.mark.parametrize("k", [1, 2, 17])
+@pytest.mark.parametrize("longest", [3, 135])
+@pytest.mark.parametrize(("nodes", "edge"), [(1, 2), (45, 3), (4, 12)])
+def test_smoothing_steps_of_nodes(
+    nodes: int, edge: int, longest: int, k: int, agree: Callable[..., Any]
+) -> None:
+    n = nodes * edge
+    there = torch.rand(n, n) < 3.0 / n
+    there[::3] = False
+    there[1, :longest] = True  # the longer are read by kernels of their own
+    crow = torch.cat([torch.zeros(1), there.sum(1).cumsum(0)]).int()
+    ccol = there.nonzero()[:, 1].int()
+    A = Rows.of(crow, ccol, torch.randn(len(ccol)), n)
+    x, b, z = torch.randn(3, n, k).unbind()
+    w = torch.randn(nodes, edge, edge)
+    agree(rows.relax, A, x, b, w, 0.5)
+    agree(rows.relax, A, x, b, w, 0.5, before=z, momentum=0.25)
+    agree(rows.weighted, w, b, 0.5)
+    agree(rows.scaled_product, A, x, w, torch.tensor(2.0))
+    agree(rows.scaled_product, A, x, w, torch.tensor(0.0))
+
+
 @pytest.mark.parametrize("index", INDEX)
 @pytest.mark.parametrize("size", [(0, 4, 3), (4, 0, 3), (3, 4, 0), (1, 1, 1), (50, 40, 257)])
 def test_sparse_products(

@@ -27,6 +27,7 @@ __all__ = [
     "row_max",
     "row_sums",
     "scaled_product",
+    "weighted",
 ]
 
 _RUN = 1 << 21  # entries that are worked on at a time
@@ -121,7 +122,7 @@ def add_product(A: Rows, x: Tensor, b: Tensor) -> Tensor:
 
 
 def scaled_product(A: Rows, x: Tensor, w: Tensor, size: Tensor) -> Tensor:
-    """Return ``w A x / size``: a step of the power method with ``w`` ``[n]`` and a norm ``size``, one number.
+    """Return ``w A x / size``: a step of the power method with weights ``w`` as in `relax`, and a norm ``size``.
 
     Examples
     --------
@@ -132,8 +133,11 @@ def scaled_product(A: Rows, x: Tensor, w: Tensor, size: Tensor) -> Tensor:
     [1.0, 0.30000001192092896]
     """
     if kernels_in_triton.runs(A.values, x):
-        return _fused(A, x, {"finish": "scaled", "w": w, "b": size.reshape(1, 1)})
-    return product(A, x) * w.unsqueeze(1) / torch.where(size > 0, size, 1.0)
+        if w.ndim == 1:
+            return _fused(A, x, {"finish": "scaled", "w": w, "b": size.reshape(1, 1)})
+        if _in_one_step(A, x):
+            return _node_step(A, w, x, {"finish": "scaled", "x": x, "size": size})
+    return weighted(w, product(A, x)) / torch.where(size > 0, size, 1.0)
 
 
 def relax(
@@ -155,7 +159,7 @@ def relax(
     x, b, before
         ``[n, K]``; `before` None stands for zero.
     w
-        ``[n]``.
+        ``[n]``, or blocks of nodes ``[n / edge, edge, edge]``.
 
     Examples
     --------
@@ -164,16 +168,44 @@ def relax(
     >>> x, b = torch.zeros(2, 1), torch.tensor([[2.0], [4.0]])
     >>> relax(A, x, b, torch.tensor([0.5, 0.25]), 1.0).flatten().tolist()
     [1.0, 1.0]
+    >>> relax(A, x, b, torch.tensor([[[0.0, 0.25], [0.5, 0.0]]]), 1.0).flatten().tolist()
+    [1.0, 1.0]
     """
     if kernels_in_triton.runs(A.values, x):
-        finish = {"finish": "relax", "b": b, "w": w, "alpha": alpha, "gamma": 1.0 + momentum}
+        finish = {"finish": "relax", "b": b, "alpha": alpha, "gamma": 1.0 + momentum}
         if before is not None and momentum:
             finish |= {"z": before, "delta": -momentum}
-        return _fused(A, x, finish)
-    step = torch.addcmul(x, w.unsqueeze(1), b - product(A, x), value=alpha)
+        if w.ndim == 1:
+            return _fused(A, x, {"w": w, **finish})
+        if _in_one_step(A, x):
+            return _node_step(A, w, x, {"x": x, **finish})
+    r = b - product(A, x)
+    one = w.ndim == 1
+    step = torch.addcmul(x, w.unsqueeze(1), r, value=alpha) if one else x + weighted(w, r, alpha)
     if not momentum:
         return step
     return step + momentum * (x if before is None else x - before)
+
+
+def weighted(w: Tensor, b: Tensor, alpha: float = 1.0) -> Tensor:
+    """Return ``alpha w b`` for ``b`` ``[n, K]`` and weights ``w`` as in `relax`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> b = torch.tensor([[1.0], [10.0]])
+    >>> weighted(torch.tensor([[[1.0, 2.0], [3.0, 0.0]]]), b).flatten().tolist()
+    [21.0, 3.0]
+    """
+    if w.ndim == 1:
+        return (alpha * w).unsqueeze(1) * b
+    if kernels_in_triton.runs(w, b):
+        return _node_step(None, w, b, {"b": b, "alpha": alpha})
+    nodes = b.reshape(*w.shape[:2], -1) if b.numel() else b.new_zeros(*w.shape[:2], b.shape[1])
+    out = torch.zeros_like(nodes)
+    for column in range(w.shape[2]):  # in this order, whatever the number of columns
+        out.addcmul_(w[:, :, column, None], nodes[:, column, None], value=alpha)
+    return out.reshape(b.shape)
 
 
 def row_max(crow: Tensor, source: Tensor, index: Tensor | None, least: float) -> Tensor:
@@ -245,3 +277,18 @@ def _fused(A: Rows, x: Tensor, finish: dict[str, Any], out: Tensor | None = None
     y = x.new_empty(A.n_rows, x.shape[1]) if out is None else out
     fused(A.crow, A.ccol, A.values[None], x[None], y[None], longest=A.longest, **stacked)
     return y
+
+
+def _in_one_step(A: Rows, x: Tensor) -> bool:
+    """Whether no row holds up the program that has a node; else products and blocks are kernels of their own."""
+    from torch_sla.linalg.kernels.triton.csr import long_from, plan_tile
+
+    _, width, _ = plan_tile(A.n_rows, A.nnz, x.shape[1])
+    return A.longest <= long_from(A.n_rows, A.nnz, width)
+
+
+def _node_step(A: Rows | None, w: Tensor, like: Tensor, finish: dict[str, Any]) -> Tensor:
+    from torch_sla.linalg.kernels.triton.nodes import step
+
+    crow, ccol, values = (w, w, None) if A is None else (A.crow, A.ccol, A.values)
+    return step(crow, ccol, values, w, like.new_empty(like.shape), **finish)

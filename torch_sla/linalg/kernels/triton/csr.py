@@ -28,6 +28,7 @@ __all__ = [
     "ACCUMULATED",
     "FINISHES",
     "MOST",
+    "long_from",
     "plan_tile",
     "product",
     "tile_entries",
@@ -248,6 +249,11 @@ def plan_tile(n_rows: int, nnz: int, columns: int) -> tuple[int, int, int]:
     return _TILE // width, width, 1
 
 
+def long_from(n_rows: int, nnz: int, width: int) -> int:
+    """Entries above which a row counts as long, in a tile of this width."""
+    return min(max(_STEPS * width, 128, 16 * nnz // max(n_rows, 1)), 2**31 - 1)
+
+
 def product(
     crow: Tensor,
     ccol: Tensor,
@@ -307,7 +313,7 @@ def product(
     columns = batch * k if shared else k
     x_step = n_cols * k if x.shape[0] > 1 else 0
     rows, width, together = tile or plan_tile(n_rows, ccol.numel(), columns)
-    limit = min(max(_STEPS * width, 128, 16 * ccol.numel() // max(n_rows, 1)), 2**31 - 1)
+    limit = long_from(n_rows, ccol.numel(), width)
     complex_values = y.is_complex()
     if complex_values:
         values = None if values is None else torch.view_as_real(values)

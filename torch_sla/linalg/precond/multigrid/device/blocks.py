@@ -31,6 +31,7 @@ __all__ = [
     "grouped",
     "multiply",
     "transpose",
+    "unit_scale",
 ]
 
 
@@ -148,6 +149,13 @@ def diagonal_blocks(A: BlockRows) -> Tensor:
         return A.values.new_zeros(A.n_rows, *A.values.shape[1:])
     own = A.values[slots.clamp(min=0).long()]
     return torch.where((slots >= 0)[:, None, None], own, 0.0)
+
+
+def unit_scale(blocks: Tensor) -> Tensor:
+    """Return factors ``[n, b, b]`` that bring diagonals of blocks to ones: no jump then passes for a null space."""
+    d = blocks.diagonal(dim1=1, dim2=2).abs()
+    scale = torch.where(d > 0, d, 1.0).rsqrt()
+    return scale.unsqueeze(1) * scale.unsqueeze(2)
 
 
 def full_rows(matrix: Tensor) -> Rows:

@@ -102,13 +102,16 @@ class Cycle:
         return s.smoother(s.A, add_product(s.P, xc, x), r)
 
     def adjoint(self) -> Cycle:
-        """Return the cycle of ``Bᵀ``: this one for a symmetric matrix, where no blocks smooth that may not be."""
+        """Return the cycle of ``Bᵀ``: this one for a symmetric matrix, where no blocks smooth that are not."""
         first = self.stages[0].A
         mirrored = _transposed(first)
         same = torch.equal(mirrored.crow, first.crow) and torch.equal(mirrored.ccol, first.ccol)
-        if same and not any(isinstance(s.smoother.weight, Rows) for s in self.stages):
+        if same and first.nnz:
             gap = (mirrored.values - first.values).abs()
-            if not gap.numel() or bool(gap.amax() <= _SYMMETRIC * first.values.abs().amax()):
+            blocks = [s.smoother.weight for s in self.stages if s.smoother.weight.ndim > 1]
+            even = [(w == w.mT).all() for w in blocks]
+            even.append(gap.amax() <= _SYMMETRIC * first.values.abs().amax())
+            if bool(torch.stack(even).all()):
                 return self
         turned = [_transposed(s.A) for s in self.stages]
         stages = tuple(

@@ -1,6 +1,7 @@
 """Smoothers that are polynomials in a diagonal times the matrix: parallel, and symmetric.
 
-Rows that values tie together have one block in place of their entries of the diagonal, see `tied`.
+Unknowns in nodes have the diagonal block of their node in place of the diagonal, as in compiled hierarchies. Rows that
+values tie together have one block in place of their entries of the diagonal, see `tied`.
 """
 
 from __future__ import annotations
@@ -16,21 +17,17 @@ from torch_sla.linalg.kernels.multigrid import STABLE_BOUND, STABLE_RADIUS
 from torch_sla.linalg.kernels.pointers import pointers
 from torch_sla.linalg.kernels.rows import (
     Rows,
-    add_product,
     product,
     relax,
     residual,
     row_sums,
     scaled_product,
+    weighted,
 )
 from torch_sla.linalg.kernels.sparse import diagonal, expand_rows, transpose_csr
-from torch_sla.linalg.precond.multigrid.device.blocks import (
-    BlockRows,
-    diagonal_blocks,
-    flatten,
-    multiply,
-)
+from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows, multiply
 from torch_sla.linalg.precond.multigrid.device.coarse import SINGULAR
+from torch_sla.linalg.precond.multigrid.device.nodes import inverse_blocks, least_squares_blocks
 from torch_sla.linalg.precond.multigrid.device.tied import compressed
 
 if TYPE_CHECKING:
@@ -99,15 +96,14 @@ class Smoother:
     Parameters
     ----------
     weight
-        ``w`` ``[n]``, zero at tied rows, or a matrix of a block for each node.
+        ``w`` ``[n]``, or a block for each node ``[n / edge, edge, edge]``, zero at tied rows.
     steps
-        ``(alpha, momentum)`` of each, short enough for kernels that take them in single precision. With blocks there
-        is no momentum.
+        ``(alpha, momentum)`` of each, short enough for kernels that take them in single precision.
     tied
         Blocks in place of ``w`` at tied rows; None where there are none.
     """
 
-    weight: Tensor | Rows
+    weight: Tensor
     steps: tuple[tuple[float, float], ...]
     tied: Tied | None = None
 
@@ -118,10 +114,7 @@ class Smoother:
     def from_zero(self, A: Rows, b: Tensor) -> Tensor:
         """Smooth from a zero guess, ``b`` ``[n, K]``."""
         first = self.steps[0][0]
-        if isinstance(self.weight, Rows):
-            x, before = product(self.weight, first * b), None
-        else:
-            x, before = (first * self.weight).unsqueeze(1) * b, None
+        x, before = weighted(self.weight, b, first), None
         if self.tied is not None:
             self.tied.put(x, first * b)
         for alpha, momentum in self.steps[1:]:
@@ -138,10 +131,7 @@ class Smoother:
     def _step(
         self, A: Rows, x: Tensor, b: Tensor, alpha: float, before: Tensor | None, momentum: float
     ) -> Tensor:
-        if isinstance(self.weight, Rows):
-            y = add_product(self.weight, alpha * residual(A, x, b), x)
-        else:
-            y = relax(A, x, b, self.weight, alpha, before=before, momentum=momentum)
+        y = relax(A, x, b, self.weight, alpha, before=before, momentum=momentum)
         if self.tied is not None:
             self.tied.step(y, x, b, alpha)
         return y
@@ -151,16 +141,14 @@ class Smoother:
         w, tied = self.weight, self.tied
         return replace(
             self,
-            weight=_turned(w) if isinstance(w, Rows) else w,
+            weight=w if w.ndim == 1 else w.mT.contiguous(),
             tied=None if tied is None else tied.adjoint(A),
         )
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """All that it holds."""
-        w = self.weight
-        kept = (w.crow, w.ccol, w.values) if isinstance(w, Rows) else (w,)
-        return kept if self.tied is None else (*kept, *self.tied.tensors)
+        return (self.weight,) if self.tied is None else (self.weight, *self.tied.tensors)
 
 
 def _turned(blocks: Rows) -> Rows:
@@ -181,39 +169,44 @@ def scattered(i: Tensor, dtype: torch.dtype) -> Tensor:
     return ((h >> 40) & 0xFFFF).to(dtype) / 65536.0 - 0.5
 
 
-def spectral_radius(
-    A: Rows, weight: Tensor | Rows, size: Tensor, tied: Tied | None = None
-) -> float:
-    """Estimate the largest eigenvalue of ``M A`` by the power method, ``M`` being a diagonal or a matrix of blocks.
+def spectral_radius(A: Rows, weight: Tensor, size: Tensor, tied: Tied | None = None) -> float:
+    """Estimate the largest eigenvalue of ``M A`` by the power method, ``M`` being a diagonal or blocks of nodes.
 
     Starts from a fixed vector; the safety factor covers most of what the last steps would still have found. A larger
     eigenvalue of a few rows among many would not be seen from there. The largest entry of its vector is at a row whose
     sum of ``|M A|`` is no less, so the start is as much again on rows of large sums: `size` are those of ``|A|``
     ``[n]``. What grows faster outgrows the rest within the steps.
     """
+    return _safe(float(_largest(A, weight, size, tied)), A)
+
+
+def _safe(found: float, A: Rows) -> float:
+    return max(found * _SAFETY, torch.finfo(A.values.dtype).tiny)
+
+
+def _largest(A: Rows, weight: Tensor, size: Tensor, tied: Tied | None = None) -> Tensor:
     start = scattered(torch.arange(A.n_rows, device=A.values.device), A.values.dtype)
     sums = _bounds(weight, size)
     top = sums.max() if A.n_rows else sums.sum()
     both = _unit(start) + _unit(start * weight_of_sums(sums, top))
-    found = float(_growth(A, weight, tied, both))
-    return max(found * _SAFETY, torch.finfo(start.dtype).tiny)
+    return _growth(A, weight, tied, both)
 
 
-def _bounds(weight: Tensor | Rows, size: Tensor) -> Tensor:
+def _bounds(weight: Tensor, size: Tensor) -> Tensor:
     """Return what sums of ``|M A|`` along rows do not exceed, from those of ``|A|`` ``[n]``."""
-    if isinstance(weight, Rows):
-        return product(replace(weight, values=weight.values.abs()), size.unsqueeze(1)).squeeze(1)
-    return size * weight.abs()
+    return weighted(weight.abs(), size.unsqueeze(1)).squeeze(1)
 
 
-def _stable(A: Rows, weight: Tensor | Rows, size: Tensor, tied: Tied | None) -> float:
+def _stable(A: Rows, weight: Tensor, size: Tensor, tied: Tied | None) -> float:
     """Return the factor of least-squares weights with which no error grows, 1 for M-matrices.
 
     A cycle with a smoother that lets errors grow is not definite.
     """
     sums = _bounds(weight, size)
     if tied is not None:
-        sums = sums.index_copy(0, tied.rows, _bounds(tied.inverse, size[tied.rows]))
+        blocks = replace(tied.inverse, values=tied.inverse.values.abs())
+        own = product(blocks, size[tied.rows].unsqueeze(1)).squeeze(1)
+        sums = sums.index_copy(0, tied.rows, own)
     if not len(sums) or float(sums.max()) < STABLE_BOUND:
         return 1.0
     return min(1.0, STABLE_RADIUS / spectral_radius(A, weight, size, tied))
@@ -230,16 +223,13 @@ def weight_of_sums(sums: Tensor, top: Tensor) -> Tensor:
     return torch.where(usable, sums / torch.where(usable, top, 1.0), 0.0) ** 8
 
 
-def _growth(A: Rows, weight: Tensor | Rows, tied: Tied | None, start: Tensor) -> Tensor:
+def _growth(A: Rows, weight: Tensor, tied: Tied | None, start: Tensor) -> Tensor:
     """Return by how much ``M A`` stretches a vector ``[n]`` after some steps."""
     v = start.unsqueeze(1)
     norm = torch.linalg.vector_norm(v)
     for _ in range(_POWER_STEPS):
         before = v
-        if isinstance(weight, Rows):
-            v = product(weight, product(A, before / torch.where(norm > 0, norm, 1.0)))
-        else:
-            v = scaled_product(A, before, weight, norm)
+        v = scaled_product(A, before, weight, norm)
         if tied is not None:
             r = product(tied.own, before) / torch.where(norm > 0, norm, 1.0)
             v.index_copy_(0, tied.rows, product(tied.inverse, r))
@@ -258,6 +248,8 @@ def make_smoother(
 ) -> tuple[Smoother, float]:
     """Make a smoother for the scalar matrix of a level; also returns the spectral radius of ``D⁻¹ A``.
 
+    Of unknowns in nodes, ``D`` are the diagonal blocks.
+
     Parameters
     ----------
     name
@@ -267,15 +259,24 @@ def make_smoother(
     groups
         Rows that are tied.
     nodes
-        The same matrix in blocks: ``"spai0"`` has a block for each node, the others know rows only.
+        The same matrix in blocks: each node has a block in place of its entries of the diagonal, but of
+        ``"l1_jacobi"``, which knows rows only.
     unsymmetric
-        Blocks are then not made symmetric, which would keep the cycle of a symmetric matrix symmetric.
+        Blocks of ``"spai0"`` are then not made symmetric, which would keep the cycle of a symmetric matrix symmetric.
     """
-    weight: Tensor | Rows
     d = diagonal(A.crow, A.ccol, A.values, A.n_cols)
-    inverse = torch.where(d != 0, 1.0 / torch.where(d != 0, d, 1.0), 0.0)
     size = row_sums(A.crow, A.values.abs(), A.longest)
-    radius = spectral_radius(A, inverse, size)
+    if nodes is not None and nodes.values.shape[1] > 1:
+        inverse, sound = inverse_blocks(nodes, A.values.dtype)
+        found, all_sound = read(_largest(A, inverse, size), sound)
+        radius = _safe(found, A)
+        if not all_sound:
+            inverse, _ = inverse_blocks(nodes, A.values.dtype, singular=True)
+            radius = spectral_radius(A, inverse, size)
+    else:
+        nodes = None
+        inverse = torch.where(d != 0, 1.0 / torch.where(d != 0, d, 1.0), 0.0)
+        radius = spectral_radius(A, inverse, size)
     tied = None if groups is None else _tied(name, A, groups)
     if name in ("chebyshev", "jacobi"):
         weight, largest = inverse, radius
@@ -289,8 +290,9 @@ def make_smoother(
     elif name == "l1_jacobi":
         weight = torch.where(size > 0, d.sign() / torch.where(size > 0, size, 1.0), 0.0)
         steps = ((1.0, 0.0),) * sweeps
-    elif name == "spai0" and nodes is not None and nodes.values.shape[1] > 1:
-        weight = _least_squares(nodes, A, tied, symmetric=not unsymmetric)
+    elif name == "spai0" and nodes is not None:
+        weight = least_squares_blocks(nodes, A.values.dtype, symmetric=not unsymmetric)
+        weight = _without(tied, weight)
         steps = ((_stable(A, weight, size, tied), 0.0),) * sweeps
     elif name == "spai0":
         square = row_sums(A.crow, A.values.square(), A.longest)
@@ -301,34 +303,15 @@ def make_smoother(
             f"`smoother` must be chebyshev, jacobi, l1_jacobi or spai0 on a device, got {name!r}; "
             "sweeps row after row have no parallel form"
         )
-    if tied is not None and not isinstance(weight, Rows):
-        weight = weight.index_fill(0, tied.rows, 0.0)
-    return Smoother(weight, steps, tied), radius
+    return Smoother(_without(tied, weight), steps, tied), radius
 
 
-def _least_squares(nodes: BlockRows, A: Rows, tied: Tied | None, *, symmetric: bool) -> Rows:
-    """Return the blocks ``M`` that bring ``M A`` closest to the identity, or their symmetric parts; zero at tied rows.
-
-    Where the rows of a node depend on each other, the block is the diagonal of their weights as scalar rows.
-    """
-    edge = nodes.values.shape[1]
-    D = diagonal_blocks(nodes).double()
-    S = row_sums(nodes.crow, nodes.values @ nodes.values.mT, nodes.longest).double()
-    square = S.diagonal(dim1=1, dim2=2)
-    scale = torch.where(square > 0, square, 1.0).rsqrt().unsqueeze(2)
-    L, failed = torch.linalg.cholesky_ex(S * scale * scale.mT)
-    # The squares of a row forget what is smaller than the root of the rounding.
-    pivot = L.diagonal(dim1=1, dim2=2).square().amin(1)
-    sound = (failed == 0) & (pivot > edge * torch.finfo(nodes.values.dtype).eps)
-    M = (scale * torch.cholesky_solve(scale * D, L)).mT
-    M = (M + M.mT) / 2 if symmetric else M
-    own = D.diagonal(dim1=1, dim2=2) * scale.squeeze(2).square()
-    M = torch.where(sound[:, None, None], M, torch.diag_embed(own))
-    if tied is not None:
-        M = M.contiguous()
-        M.view(-1, edge).mul_(torch.ones_like(own).flatten().index_fill(0, tied.rows, 0.0)[:, None])
-    node = torch.arange(nodes.n_rows + 1, dtype=A.ccol.dtype, device=A.ccol.device)
-    return flatten(BlockRows(node, node[:-1], M, nodes.n_rows, 1), A.values.dtype)
+def _without(tied: Tied | None, weight: Tensor) -> Tensor:
+    """Put zeros at tied rows."""
+    if tied is None:
+        return weight
+    rows = weight.flatten(0, weight.ndim - 2 if weight.ndim > 1 else 0)
+    return rows.index_fill(0, tied.rows, 0.0).reshape(weight.shape)
 
 
 def _tied(name: str, A: Rows, groups: Groups) -> Tied | None:

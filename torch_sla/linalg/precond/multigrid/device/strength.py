@@ -19,7 +19,13 @@ from torch_sla.linalg.kernels import triton
 from torch_sla.linalg.kernels.pointers import kept_pointers
 from torch_sla.linalg.kernels.rows import row_max, row_sums
 from torch_sla.linalg.kernels.sparse import expand_rows
-from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows, diagonal_blocks
+from torch_sla.linalg.precond.multigrid.device.blocks import (
+    BlockRows,
+    diagonal_blocks,
+    multiply,
+    unit_scale,
+)
+from torch_sla.linalg.precond.multigrid.device.coarse import SINGULAR
 from torch_sla.linalg.precond.multigrid.device.tied import TIED
 
 if TYPE_CHECKING:
@@ -158,7 +164,7 @@ def strong_graph(A: BlockRows, found: Couplings, damping: float) -> tuple[Strong
         Its graph; without sizes where `found` has none.
     BlockRows
         ``I - damping D⁻¹ S`` with ``S`` that part, other couplings added to its diagonal ``D`` so that
-        constants are kept.
+        constants are kept; of nodes, to the diagonal blocks.
     """
     crow, ccol, edge, n = A.crow, A.ccol, A.values.shape[1], A.n_rows
     damping = torch.tensor(damping, dtype=torch.float32).item()  # as kernels take it
@@ -175,21 +181,36 @@ def strong_graph(A: BlockRows, found: Couplings, damping: float) -> tuple[Strong
         )
     keep, own = found.keep > 0, diagonal_blocks(A)
     filtered = own + row_sums(crow, torch.where(keep[:, None, None], 0.0, A.values))
-    if edge == 1:
-        usable = filtered * own > _KEPT_DIAGONAL * own * own
-        filtered = torch.where(usable, filtered, own)
+    filtered, step = _divisors(filtered, own)
     crow_s, entry = kept_pointers(crow, keep), keep.nonzero().squeeze(1)
     ccol_s, row_s = ccol[entry], expand_rows(crow, ccol.numel())[entry].long()
     on = (ccol_s == row_s)[:, None, None]
-    d = filtered.diagonal(dim1=1, dim2=2)
-    step = torch.where(d != 0, damping / d, 0.0)
-    values = torch.where(on, filtered[row_s], A.values[entry])
-    values = -step[row_s].unsqueeze(2) * values
+    S = BlockRows(crow_s, ccol_s, torch.where(on, filtered[row_s], A.values[entry]), n, A.longest)
+    node = torch.arange(n + 1, dtype=crow.dtype, device=crow.device)
+    values = multiply(BlockRows(node, node[:-1], -damping * step, n, 1), S, S.where).values
     eye = torch.eye(edge, dtype=values.dtype, device=values.device)
     values = torch.where(on, values + eye, values)
     size = values.new_empty(0) if found.size is None else found.size[entry]
     joined = torch.where(found.keep[entry] == STRONG, ccol_s, row_s.to(ccol_s.dtype))
     return Strong(crow_s, joined, size), BlockRows(crow_s, ccol_s, values, n, A.longest)
+
+
+def _divisors(filtered: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """Return diagonal blocks with what is weak added ``[n, b, b]``, as far as that leaves much, and their inverses.
+
+    Blocks of which less than a tenth would be left in some direction stay whole; singular ones have zeros for inverses.
+    """
+    if own.shape[1] == 1:
+        usable = filtered * own > _KEPT_DIAGONAL * own * own
+        filtered = torch.where(usable, filtered, own)
+        return filtered, torch.where(filtered != 0, 1.0 / filtered, 0.0)
+    scale = unit_scale(own)
+    left = (filtered - _KEPT_DIAGONAL * own) * scale
+    _, failed = torch.linalg.cholesky_ex(left + left.mT)
+    filtered = torch.where((failed == 0)[:, None, None], filtered, own)
+    inverse, failed = torch.linalg.inv_ex(filtered * scale)
+    sound = (failed == 0) & (inverse.flatten(1).abs().amax(1) * SINGULAR[own.dtype] < 1)
+    return filtered, torch.where(sound[:, None, None], inverse * scale, 0.0)
 
 
 def refuse_holes(A: BlockRows) -> None:

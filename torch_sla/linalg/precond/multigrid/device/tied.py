@@ -20,6 +20,7 @@ from torch_sla.linalg.checks import read
 from torch_sla.linalg.kernels.pointers import pointers
 from torch_sla.linalg.kernels.rows import row_sums
 from torch_sla.linalg.kernels.sparse import expand_rows
+from torch_sla.linalg.precond.multigrid.device.blocks import unit_scale
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     _Ints: TypeAlias = npt.NDArray[np.int64]
 
-__all__ = ["TIED", "Groups", "compressed", "tied_groups"]
+__all__ = ["TIED", "Groups", "compressed", "pseudo_inverse", "tied_groups"]
 
 TIED = 0.55  # of the product of the diagonal entries, the square of the coupling
 _MOST = 24  # scalar rows in a group
@@ -86,7 +87,7 @@ class Groups:
         asked = (self.size.square() * sound).sum(), sound.all(), alone.any()
         entries, all_sound, any_alone = (int(x) for x in read(*asked))
         if any_alone:
-            inverse[alone] = _pseudo_inverse(self.blocks[alone], rtol)
+            inverse[alone] = pseudo_inverse(self.blocks[alone], rtol)
         if all_sound:
             return replace(self, blocks=inverse)
         if not entries:
@@ -103,12 +104,10 @@ class Groups:
         return replace(self, blocks=blocks)
 
 
-def _pseudo_inverse(blocks: Tensor, rtol: float) -> Tensor:
-    """Under symmetric scaling by the diagonals, so that a jump does not pass for a null space."""
-    d = blocks.diagonal(dim1=1, dim2=2).abs()
-    scale = torch.where(d > 0, d, 1.0).rsqrt()
-    both = scale.unsqueeze(1) * scale.unsqueeze(2)
-    return torch.linalg.pinv(blocks * both, rtol=rtol) * both
+def pseudo_inverse(blocks: Tensor, rtol: float) -> Tensor:
+    """Return pseudo-inverses ``[n, b, b]``, found under symmetric scaling by the diagonals."""
+    scale = unit_scale(blocks)
+    return torch.linalg.pinv(blocks * scale, rtol=rtol) * scale
 
 
 def compressed(groups: Groups) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
