@@ -165,6 +165,10 @@ class DesignOracle(FunctionOracle):
         # What was right for one design is wrong for another because of its values alone.
         self.rejects = REJECTED
 
+    def called(self, entry: int) -> str:
+        """Return the name of the variable that an entry of x belongs to."""
+        return self.unknowns.called(entry)
+
     def accept(self, x: Tensor) -> None:
         """Take note of an iterate ``[n]``: what is remembered of its solves serves later ones."""
         if self._tried is not None and torch.equal(self._tried, x):

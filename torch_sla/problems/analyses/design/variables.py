@@ -179,6 +179,12 @@ class Unknowns:
         parts = self.ranges.values()
         return next(i for i, part in enumerate(parts) if part.start <= place < part.stop)
 
+    def called(self, place: int) -> str:
+        """Return what one of the unknowns is called where a person reads of it."""
+        name, part = list(self.ranges.items())[self._variable(place)]
+        alone = part.stop - part.start == 1
+        return f"{name!r}" if alone else f"unknown {place - part.start} of {name!r}"
+
     def _numbers(self, name: str, value: Any, path: str) -> Tensor:
         """Evaluate a number, an expression, a file or a function at the sites of a variable."""
         if isinstance(value, int | float):

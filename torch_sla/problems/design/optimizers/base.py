@@ -21,10 +21,12 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.design.optimizers.optimality import (
+    astray,
     farther,
     gap,
     multipliers,
     ranges,
+    reaches,
     violation,
 )
 from torch_sla.problems.design.optimizers.oracle import Evaluation
@@ -106,6 +108,11 @@ class State:
         """Values of the constraints ``[m]``."""
         return self.evaluation.constraints
 
+    @property
+    def lengths(self) -> Tensor:
+        """How far each variable may be expected to go from ``x`` ``[n]``."""
+        return reaches(self.x, self.lower, self.upper, self.tensor("lengths"))
+
     def tensor(self, name: str) -> Tensor:
         """Return what the method remembers as a tensor."""
         kept = self.memory.get(name)
@@ -156,10 +163,10 @@ class Optimizer(ABC):
         Limit on the number of steps.
     gradient_tolerance
         Stop when the objective could fall, to first order, by at most this share of it: if every variable went
-        downhill through its range (the width of its bounds, else the larger of 1 and its first size, or what a trial
-        there shows it to be) as far as its bounds let it. Constraints enter by multipliers. Neither units nor the
-        number of cells matter. Where the objective falls to nothing, 1e-4 of that change at the first design takes its
-        place.
+        downhill through its range (the width of its bounds, else the largest of 1, its first size and its size there,
+        or what a trial shows it to be) as far as its bounds let it. Constraints enter by multipliers. Neither units nor
+        the number of cells matter. Where the objective falls to nothing, 1e-4 of that change at the first design takes
+        its place.
     value_tolerance
         Stop when a step changes the objective by at most this share of it; 0 never.
     step_tolerance
@@ -293,13 +300,13 @@ class Optimizer(ABC):
         """Return the state with its figures and the verdict on it."""
         if state.memory["slope"] == 0:
             # Of the first design that has one: a start may be the minimum but for the constraints.
-            slope = float((state.gradient * state.tensor("lengths")).abs().sum())
+            slope = float((state.gradient * state.lengths).abs().sum())
             state = replace(state, memory={**state.memory, "slope": slope})
         optimality = self.optimality(state, oracle)
         violated = violation(state.constraints, oracle.equalities)
         figures = {**state.figures, "optimality": optimality, "violation": violated}
         feasible = violated <= self.constraint_tolerance
-        reason, converged = "", True
+        reason, converged, bounds = "", True, (state.lower, state.upper)
         slope = float(state.memory["slope"])
         size = max(abs(state.value), NOTHING * slope)
         left = optimality * slope
@@ -312,12 +319,15 @@ class Optimizer(ABC):
             share = left / size if size > 0 else 0.0
             reason = f"what is left to gain, {share:.1e}, is at most gradient_tolerance"
         elif before is not None:
-            moved = (state.x - before.x).abs() / state.tensor("lengths")
+            away = astray(oracle, state.x, state.value, *bounds, state.tensor("lengths"))
+            moved = (state.x - before.x).abs() / state.lengths
             change = float(moved.max()) if state.x.numel() else 0.0
             figures["step"] = change
             size = max(abs(state.value), abs(before.value))
             drop = abs(state.value - before.value) / size if size > 0 else 0.0
-            if feasible and self.step_tolerance > 0 and change <= self.step_tolerance:
+            if away:
+                reason, converged = away, False
+            elif feasible and self.step_tolerance > 0 and change <= self.step_tolerance:
                 reason = f"the step {change:.2e} is at most step_tolerance"
             elif feasible and self.value_tolerance > 0 and drop <= self.value_tolerance:
                 reason = f"the change of the objective {drop:.2e} is at most value_tolerance"
@@ -354,7 +364,7 @@ class Optimizer(ABC):
 
     def optimality(self, state: State, oracle: Oracle) -> float:
         """Return what is left to gain, to first order, over the whole slope of the first design."""
-        lengths, slope = state.tensor("lengths"), float(state.memory["slope"])
+        lengths, slope = state.lengths, float(state.memory["slope"])
         if slope == 0:
             return 0.0
         found = multipliers(
@@ -368,7 +378,7 @@ class Optimizer(ABC):
 
     def _farther(self, state: State, oracle: Oracle, size: float) -> Tensor | None:
         """Return longer lengths, where what seems to be a minimum is one of guessed lengths only."""
-        lengths, bounds = state.tensor("lengths"), (state.lower, state.upper)
+        lengths, bounds = state.lengths, (state.lower, state.upper)
         gain = max(self.gradient_tolerance, 100 * oracle.rounding) * size
         return farther(oracle, state.x, state.evaluation, *bounds, lengths, gain)
 

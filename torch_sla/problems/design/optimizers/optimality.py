@@ -12,12 +12,14 @@ from torch_sla.problems.design.optimizers.oracle import RejectedPoint
 if TYPE_CHECKING:
     from torch_sla.problems.design.optimizers.oracle import Evaluation, Oracle
 
-__all__ = ["farther", "gap", "multipliers", "ranges", "violation"]
+__all__ = ["astray", "farther", "gap", "multipliers", "ranges", "reaches", "violation"]
 
 _FARTHEST = 1e9
 """Beyond that many lengths, a slope that matters would be within the rounding of gradients."""
 _NEAR = 1e4
 """Of lengths, within which the first trial lies; a slope that foretells less is that of a minimum."""
+_ASTRAY = 1e12
+"""Of lengths; no variable that something bounds goes beyond, but for one that starts at a wrong size."""
 
 
 def gap(x: Tensor, gradient: Tensor, lower: Tensor, upper: Tensor, lengths: Tensor) -> float:
@@ -47,6 +49,45 @@ def ranges(x: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     width = upper - lower
     free = torch.isinf(width) | (width <= 0)
     return torch.where(free, x.abs().clamp(min=1.0), width)
+
+
+def reaches(x: Tensor, lower: Tensor, upper: Tensor, lengths: Tensor) -> Tensor:
+    """Return how far each variable may be expected to go from x ``[n]``: without bounds, as far as it has come.
+
+    Of an objective that falls for ever, the slope is little beside the value in the end, and its product with the
+    variable is not.
+
+    Examples
+    --------
+    >>> one, far = torch.ones(1), torch.full((1,), torch.inf)
+    >>> reaches(7 * one, -far, far, one), reaches(7 * one, 0 * one, 9 * one, 9 * one)
+    (tensor([7.]), tensor([9.]))
+    """
+    return torch.where(torch.isinf(upper - lower), torch.maximum(lengths, x.abs()), lengths)
+
+
+def astray(
+    oracle: Oracle, x: Tensor, value: float, lower: Tensor, upper: Tensor, lengths: Tensor
+) -> str:
+    """Return what to do about a variable without bounds that has gone far beyond its length; nothing where none has.
+
+    Examples
+    --------
+    >>> from torch_sla.problems.design.optimizers import FunctionOracle
+    >>> x, far = torch.tensor([1.0, 1e13]), torch.full((2,), torch.inf)
+    >>> astray(FunctionOracle(), x, -1e13, -far, far, torch.ones(2))
+    'entry 1 of x went to 1e+13, ... give it bounds or a constraint'
+    >>> astray(FunctionOracle(), x, -1e13, -far, far, torch.full((2,), 1e7))
+    ''
+    """
+    beyond = torch.where(torch.isinf(upper - lower), x.abs() / lengths, 0.0)
+    if not bool((beyond > _ASTRAY).any()):
+        return ""
+    entry = int(beyond.argmax())
+    return (
+        f"{oracle.called(entry)} went to {float(x[entry]):.3g}, far beyond its size at the start, and the objective, "
+        f"{value:.3g} there, still falls: nothing bounds it; give it bounds or a constraint"
+    )
 
 
 def farther(
@@ -90,7 +131,8 @@ def farther(
             fall = at.value - there.value + float(price @ (at.constraints - there.constraints))
             if not fall >= 0.5 * foretold > 0:
                 break
-            found[group] = torch.where(own[group] != 0, times * lengths[group], found[group])
+            moved = torch.maximum(times * lengths[group], found[group])
+            found[group] = torch.where(own[group] != 0, moved, found[group])
             times *= 10.0
     return None if torch.equal(found, lengths) else found
 

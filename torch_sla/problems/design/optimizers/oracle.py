@@ -80,6 +80,10 @@ class Oracle(ABC):
         """Return the Hessian of the objective at ``x`` times ``v`` ``[n]``."""
         raise ArgumentError("this objective offers no Hessian-vector products")
 
+    def called(self, entry: int) -> str:
+        """Return what an entry of x is called where a person reads of it."""
+        return f"entry {entry} of x"
+
     def gauss_newton(self, x: Tensor, v: Tensor) -> Tensor:
         """Return J(x)ᵀ J(x) v ``[n]``; an oracle may know a shorter way."""
         return self.residual_vjp(x, self.residual_jvp(x, v))
