@@ -120,3 +120,25 @@ def test_what_the_design_violates_is_said_with_the_reason() -> None:
     assert found.reason.endswith(f"constraints are violated by up to {violated:.3g}")
     assert found.reason in repr(found)
     assert "violated" not in plate(constraints=["material <= 5.0"]).solve().reason
+
+
+BOX = [Variable("k", bounds=(0.2, 5.0))]
+
+
+def square(**changes) -> DesignProblem:
+    """A search over two conductivities."""
+    fields = {"mesh": RectangleMesh(cells=(1, 1)), "outputs": [Integral("material", "k")]}
+    search = {"objective": "k[0]", "variables": BOX, "constraints": []}
+    return DesignProblem(of=plate().of.updated(**fields), **{**search, **changes})
+
+
+@pytest.mark.parametrize("constraints", [["mean(k) <= 1.0"], ["mean(k) == 1.0", "k[0] <= 2*k[1]"]])
+def test_a_linear_goal_is_nothing_to_warn_of(constraints: list[str]) -> None:
+    """Its gradient never changes, which the routine that estimates second derivatives takes for a mistake."""
+    found = square(
+        objective="-k[0] - 3*k[1]",
+        constraints=constraints,
+        optimizer=Scipy(method="trust-constr"),
+    ).solve()
+    assert found.converged, found.reason
+    assert found.design["k"].tolist() == pytest.approx([0.2, 1.8], abs=2e-3)

@@ -113,6 +113,8 @@ class Scipy(Replayed):
             settings["jac"] = lambda x: client.at(x).gradient.numpy() / size
         if self.method in PRODUCTS and oracle.second_order:
             settings["hessp"] = lambda x, v: client.hvp(x, v) / size
+        elif self.method == "trust-constr":
+            settings["hess"] = _curvature()
         callback: Any = client.iterate
         if self.method == "SLSQP":
             # Its callback may come with a trial point; gradients are asked for at iterates only.
@@ -136,7 +138,7 @@ class Scipy(Replayed):
 
     def _constraints(self, client: Client, equalities: Tensor) -> list[Any]:
         """Return the constraints in the words of each method."""
-        from scipy.optimize import BFGS, NonlinearConstraint
+        from scipy.optimize import NonlinearConstraint
 
         if self.method != "SLSQP":
             least = torch.where(equalities, 0.0, -torch.inf).to(torch.float64)
@@ -146,7 +148,7 @@ class Scipy(Replayed):
                     least.numpy(),
                     torch.zeros_like(least).numpy(),
                     jac=lambda x: client.at(x).jacobian.numpy(),
-                    hess=BFGS(),
+                    hess=_curvature(),
                 )
             ]
         found = []
@@ -171,6 +173,21 @@ def _size(client: Client, lower: Tensor, upper: Tensor) -> float:
     at = client.at(client.start.numpy())
     slope = float((at.gradient * ranges(client.start, lower, upper)).abs().sum())
     return min(1.0, max(abs(at.value), NOTHING * slope)) or 1.0
+
+
+def _curvature() -> Any:
+    """Return SciPy's estimate of second derivatives, to which a gradient that does not change is no news.
+
+    SciPy's leaves its matrix as it is then, too, but warns that the function may be linear: a volume is.
+    """
+    from scipy.optimize import BFGS
+
+    class Curvature(BFGS):  # type: ignore[misc]
+        def update(self, delta_x: Any, delta_grad: Any) -> None:
+            if delta_grad.any():
+                super().update(delta_x, delta_grad)
+
+    return Curvature()
 
 
 def _told(client: Client, size: float) -> Any:
