@@ -251,7 +251,7 @@ def test_mma_needs_bounds():
     case = quadratic()
     upper = case.upper.clone()
     upper[2] = INF
-    with pytest.raises(ArgumentError, match="entry 2 has"):
+    with pytest.raises(ArgumentError, match="entry 2 of x has"):
         MMA().start(case.oracle(), case.start, case.lower, upper)
 
 

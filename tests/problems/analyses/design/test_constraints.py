@@ -18,6 +18,7 @@ from torch_sla import (
     Solver,
     Variable,
 )
+from torch_sla.errors import SpecError
 from torch_sla.linalg import cache_counters
 
 WAYS = {
@@ -142,3 +143,39 @@ def test_a_linear_goal_is_nothing_to_warn_of(constraints: list[str]) -> None:
     ).solve()
     assert found.converged, found.reason
     assert found.design["k"].tolist() == pytest.approx([0.2, 1.8], abs=2e-3)
+
+
+REFUSED = {
+    "constraints": ({"constraints": ["mean(k) <= 1.0"], "optimizer": "lbfgs"}, "only bounds"),
+    "function": ({"constraints": [lambda s: s["material"] - 1], "optimizer": "lbfgs"}, "only bou"),
+    "equalities": ({"constraints": ["mean(k) == 1.0"], "optimizer": "mma"}, "equality constr"),
+    "one": ({"optimizer": "optimality_criteria"}, "exactly one inequality constraint.* got 0"),
+    "squares": ({"optimizer": "gauss_newton"}, "a sum of squares; take LBFGS"),
+    "bounds": (
+        {"variables": [Variable("k", bounds=(0.2, None))], "optimizer": "mma"},
+        r"finite bounds for every variable; unknown 0 of 'k' has \[0.2, inf\]",
+    ),
+    "no bounds": ({"optimizer": Scipy(method="BFGS")}, "BFGS knows no bounds; one of Nelder-Mead"),
+    "stage": (
+        {
+            "constraints": ["mean(k) <= 1.0"],
+            "optimizer": "mma",
+            "stages": [{"optimizer": {"type": "lbfgs"}}],
+        },
+        "cannot impose constraints",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_a_method_that_cannot_is_refused_before_any_solve(kind: str) -> None:
+    changes, message = REFUSED[kind]
+    problem = square(**changes)
+    path = "stages.0.optimizer" if kind == "stage" else "optimizer"
+    with pytest.raises(SpecError, match=message) as caught:
+        problem.check()
+    assert caught.value.path == path
+    before = cache_counters()["solve"]
+    with pytest.raises(SpecError, match=message):
+        problem.solve()
+    assert cache_counters()["solve"] == before

@@ -42,6 +42,7 @@ def search(
     pictures: int = 0,
 ) -> DesignSolution:
     """Run or go on with a search; see `DesignProblem.solve`."""
+    design.check_methods(given, start)
     with design.opened(folder, resume, _identity(design, given, start)) as (states, found):
         run = _Run(design, given, start, states, progress, pictures)
         state = run.begin() if found is None else run.go_on(found)

@@ -99,14 +99,21 @@ class Design(Analysis):
         return frame_of(self.model) is not None
 
     def check(self) -> Any:
-        """Check everything that needs no solve: the problems, bounds and starting values."""
+        """Check everything that needs no solve: the problems, bounds, starting values, and methods of all stages."""
         for case, model in self.models.items():
             with inside(f"of.{case}" if case else "of"):
                 if hasattr(model, "check"):
                     model.check()
-        self.unknowns.start()
-        self.unknowns.bounds()
+        self.check_methods({}, {})
         return getattr(frame_of(self.model), "mesh", None)
+
+    def check_methods(self, given: Mapping[str, Any], start: Mapping[str, Tensor]) -> None:
+        """Check that the method of every stage can do what is declared."""
+        self.oracle(given, start).check()
+        for i, stage in enumerate(self.spec.staged[1:]):
+            design = self.like(stage)
+            with inside(f"stages.{i}"):
+                design.oracle(given, start).check()
 
     def oracle(self, given: Mapping[str, Any], start: Mapping[str, Tensor]) -> DesignOracle:
         """Return the function that is minimised; solves of problems by name begin at states that are given."""

@@ -88,6 +88,18 @@ class DesignOracle(FunctionOracle):
         texts = [c for c in spec.constraints if not isinstance(c, PythonFunction)]
         return [equality for text in texts for equality in text.expression.equalities]
 
+    def check(self) -> None:
+        """Refuse a method that cannot do what is declared; a function counts as one constraint, and may be more."""
+        known = self.equalities
+        if any(isinstance(c, PythonFunction) for c in self.design.spec.constraints):
+            self.equalities = torch.nn.functional.pad(known, (0, 1))
+        try:
+            self.design.spec.optimizer.check(self, self.lower, self.upper)
+        except ArgumentError as error:
+            raise SpecError(str(error), path="optimizer") from None
+        finally:
+            self.equalities = known
+
     def begin(self, x: Tensor) -> Evaluation:
         """Evaluate at the first point, where whatever fails is an error; later it is a rejected point."""
         try:

@@ -208,7 +208,7 @@ class Optimizer(ABC):
         RejectedPoint
             If there is no value at the first point.
         """
-        self.check(oracle)
+        self.check(oracle, lower, upper)
         if not bool((lower <= upper).all()):
             worst = int((lower - upper).argmax())
             raise ArgumentError(
@@ -255,8 +255,8 @@ class Optimizer(ABC):
         """Return what the method remembers at the start."""
         return {}
 
-    def check(self, oracle: Oracle) -> None:
-        """Raise where the method cannot do what the oracle's problem asks for."""
+    def check(self, oracle: Oracle, lower: Tensor, upper: Tensor) -> None:
+        """Raise where the method cannot do what the oracle's problem asks for, or not within bounds ``[n]``."""
         name = type(self).__name__
         if not self.handles_equalities and bool(oracle.equalities.any()):
             raise ArgumentError(

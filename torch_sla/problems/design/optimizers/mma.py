@@ -82,15 +82,19 @@ class MMA(Optimizer):
         if self.asymptote_shrink > 1:
             raise ArgumentError(f"`asymptote_shrink` must be <= 1, got {self.asymptote_shrink}")
 
+    def check(self, oracle: Oracle, lower: Tensor, upper: Tensor) -> None:
+        """Raise unless every variable has finite bounds."""
+        super().check(oracle, lower, upper)
+        free = ~torch.isfinite(upper - lower)
+        if bool(free.any()):
+            worst = int(free.nonzero()[0])
+            raise ArgumentError(
+                f"MMA needs finite bounds for every variable; {oracle.called(worst)} has "
+                f"[{float(lower[worst])}, {float(upper[worst])}]"
+            )
+
     def remember(self, state: State, oracle: Oracle) -> Memory:  # noqa: ARG002
         """Return the first asymptotes and the two designs before, which are the first as well."""
-        span = state.upper - state.lower
-        if not bool(torch.isfinite(span).all()):
-            worst = int((~torch.isfinite(span)).nonzero()[0])
-            raise ArgumentError(
-                f"MMA needs finite bounds for every variable; entry {worst} has "
-                f"[{float(state.lower[worst])}, {float(state.upper[worst])}]"
-            )
         return {
             "reach": self.asymptote_start * _span(state),
             "before": state.x,

@@ -61,9 +61,9 @@ class OptimalityCriteria(Optimizer):
         self._at_least("move", 0.0, strict=True)
         self._at_least("damping", 0.0, strict=True)
 
-    def check(self, oracle: Oracle) -> None:
+    def check(self, oracle: Oracle, lower: Tensor, upper: Tensor) -> None:
         """Raise unless there is exactly one inequality."""
-        super().check(oracle)
+        super().check(oracle, lower, upper)
         if oracle.equalities.numel() != 1:
             raise ArgumentError(
                 f"OptimalityCriteria needs exactly one inequality constraint, such as a volume, and got "

@@ -146,7 +146,7 @@ class Replayed(Optimizer):
 
     def iterate(self, state: State, oracle: Oracle) -> Generator[State, None, None]:
         """Yield the states that follow, until one is done."""
-        self.check(oracle)
+        self.check(oracle, state.lower, state.upper)
         while not state.done:
             with closing(self._begin(state, oracle)) as states:
                 for state in states:

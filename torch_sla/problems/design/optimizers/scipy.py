@@ -83,11 +83,15 @@ class Scipy(Replayed):
         if self.method not in METHODS:
             raise ArgumentError(f"`method` must be one of {' '.join(METHODS)}, got {self.method!r}")
 
-    def check(self, oracle: Oracle) -> None:
+    def check(self, oracle: Oracle, lower: Tensor, upper: Tensor) -> None:
         """Raise where the method cannot do what the problem asks for."""
         if oracle.equalities.numel() and self.method not in CONSTRAINED:
             raise ArgumentError(
                 f"SciPy's {self.method} cannot impose constraints; one of {' '.join(CONSTRAINED)} can"
+            )
+        if self.method not in BOUNDED and _bounded(lower, upper):
+            raise ArgumentError(
+                f"SciPy's {self.method} knows no bounds; one of {' '.join(BOUNDED)} does, or use a transform"
             )
         if self.method in ONLY_PRODUCTS and not oracle.second_order:
             raise ArgumentError(
@@ -98,14 +102,9 @@ class Scipy(Replayed):
         """Run SciPy's routine."""
         from scipy.optimize import Bounds, minimize
 
-        bounded = bool(torch.isfinite(lower).any() or torch.isfinite(upper).any())
-        if bounded and self.method not in BOUNDED:
-            raise ArgumentError(
-                f"SciPy's {self.method} knows no bounds; one of {' '.join(BOUNDED)} does, or use a transform"
-            )
         size = _size(client, lower, upper)
         settings: dict[str, Any] = {}
-        if bounded:
+        if _bounded(lower, upper):
             settings["bounds"] = Bounds(lower.numpy(), upper.numpy())
         if oracle.equalities.numel():
             settings["constraints"] = self._constraints(client, oracle.equalities)
@@ -166,6 +165,10 @@ class Scipy(Replayed):
                     }
                 )
         return found
+
+
+def _bounded(lower: Tensor, upper: Tensor) -> bool:
+    return bool(torch.isfinite(lower).any() or torch.isfinite(upper).any())
 
 
 def _size(client: Client, lower: Tensor, upper: Tensor) -> float:
