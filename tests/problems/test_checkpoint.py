@@ -151,6 +151,19 @@ def test_another_run_is_an_error_that_says_what_differs(tmp_path) -> None:
         Checkpoints(tmp_path, other).latest()
 
 
+@pytest.mark.parametrize("form", [b"1", b"2", b"17"])
+def test_a_state_of_another_version_is_an_error_that_says_what_to_do(tmp_path, form) -> None:
+    """It is not damaged, and what it holds may mean something else, so that no older one takes its place."""
+    states = Checkpoints(tmp_path, WHO)
+    for step in (1, 2):
+        states.save(step, {"u": torch.ones(3)})
+    path = tmp_path / "state-000000002.ckpt"
+    content = path.read_bytes()
+    path.write_bytes(b"torch-sla checkpoint " + form + content[content.index(b"\n") :])
+    with pytest.raises(ArgumentError, match=rf"000002.ckpt has form {int(form)}, .* start again"):
+        states.latest()
+
+
 def test_a_write_that_fails_leaves_the_older_state(tmp_path, monkeypatch) -> None:
     states = Checkpoints(tmp_path, WHO)
     states.save(1, {"u": torch.ones(3)})

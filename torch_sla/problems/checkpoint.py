@@ -16,6 +16,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -37,7 +38,9 @@ __all__ = ["Checkpoint", "Checkpoints"]
 
 logger = logging.getLogger(__name__)
 
-_MAGIC = b"torch-sla checkpoint 2\n"
+_FORM = 3
+"""Goes up where states hold something else than before, whatever run they are of."""
+_MAGIC = f"torch-sla checkpoint {_FORM}\n".encode()
 _DIGEST = 64
 _FASTEST = 0.01
 _DIGITS = 9
@@ -205,7 +208,7 @@ class Checkpoints:
         Raises
         ------
         ArgumentError
-            If it belongs to another run; says what differs.
+            If it belongs to another run, and says what differs; or if another version of the library wrote it.
         """
         for step in reversed(self.steps):
             found = self.at(step)
@@ -252,8 +255,9 @@ class Checkpoints:
 
     def _read(self, path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with path.open("rb") as file:
-            if file.read(len(_MAGIC)) != _MAGIC:
-                raise _DamagedError("it does not begin as a checkpoint of this version does")
+            first = file.readline(len(_MAGIC) + 8)
+            if first != _MAGIC:
+                _require_form(path, first)
             wanted = file.read(_DIGEST + 1).strip().decode("ascii", "replace")
             body = bytearray(file.read())
         found = hashlib.blake2b(body, digest_size=_DIGEST // 2).hexdigest()
@@ -279,6 +283,17 @@ class Checkpoints:
                 f"{path} belongs to another run: {'; '.join(differences)}; take another folder, or go on with "
                 "the same declaration, values, versions and threads"
             )
+
+
+def _require_form(path: Path, first: bytes) -> None:
+    """Say of a file that does not begin as it should whether it is damaged, or of another version."""
+    told = re.fullmatch(rb"torch-sla checkpoint (\d+)\n", first)
+    if told is None:
+        raise _DamagedError("it does not begin as a checkpoint does")
+    raise ArgumentError(
+        f"{path} has form {int(told[1])}, and this torch_sla reads form {_FORM} only: go on with the version that "
+        "wrote it, or start again in another folder"
+    )
 
 
 def _step(path: Path) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
 import signal
 import subprocess
@@ -24,7 +26,8 @@ from torch_sla import (
     Solver,
     Variable,
 )
-from torch_sla.errors import SpecError
+from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.problems.checkpoint import Checkpoints
 
 ROOT = Path(__file__).parents[4]
 
@@ -201,6 +204,33 @@ def test_a_damaged_state_is_skipped(tmp_path) -> None:
     newest = sorted(tmp_path.glob("state-*.ckpt"))[-1]
     newest.write_bytes(newest.read_bytes()[:-40])
     assert torch.equal(problem.solve(resume=tmp_path).unknowns, whole.unknowns)
+
+
+MISSING = ["sizes", "first", "state.value", "state.memory.slope", "x", "memory.lengths"]
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_a_state_that_lacks_something_is_of_another_version(
+    name: str, tmp_path, monkeypatch
+) -> None:
+    problem = conductivity(LBFGS(max_iterations=2))
+    save = Checkpoints.save
+
+    def less(self, step, tensors, data, *rest) -> None:
+        tensors, data = dict(tensors), copy.deepcopy(data)
+        if name in tensors:
+            del tensors[name]
+        else:
+            *path, last = name.split(".")
+            del functools.reduce(dict.__getitem__, path, data)[last]
+        save(self, step, tensors, data, *rest)
+
+    monkeypatch.setattr(Checkpoints, "save", less)
+    problem.solve(folder=tmp_path)
+    last = name.removeprefix("state.").removeprefix("memory.")
+    match = rf"state of step 2 has no '{last}', so another version .* start again in another folder"
+    with pytest.raises(ArgumentError, match=match):
+        problem.solve(resume=tmp_path)
 
 
 def plate(effort: Effort, steps: int = 6) -> DesignProblem:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from torch_sla.errors import SpecError
+from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.problems.analyses.design.history import History
 from torch_sla.problems.analyses.design.solution import DesignSolution
 from torch_sla.problems.design.optimizers.base import GROWING, SINCE, State
@@ -146,7 +146,26 @@ class _Run:
         self.report = Reporter("design", sum(limits) + len(limits) - 1, self.progress, done)
 
     def go_on(self, found: Checkpoint) -> State:
-        """Return the state that was kept."""
+        """Return the state that was kept.
+
+        Raises
+        ------
+        ArgumentError
+            If it lacks something, which only a state of another version does: what is damaged is skipped.
+        """
+        try:
+            state = self._restored(found)
+        except KeyError as error:
+            raise ArgumentError(
+                f"resume: the state of step {found.step} has no {error}, so another version of torch_sla wrote it; go "
+                "on with that version, or start again in another folder"
+            ) from error
+        self._report(self.offset + state.iteration)
+        # What ended the run may have come between the state and these files.
+        self.whole.alone(self._write_history)
+        return state
+
+    def _restored(self, found: Checkpoint) -> State:
         data = found.data
         own = {n: t for n, t in found.tensors.items() if not n.startswith("forward.")}
         kept = {
@@ -175,9 +194,6 @@ class _Run:
         elif taken >= most and not state.done:
             why = f"{LIMIT} = {most}, and the run that goes on had taken {taken} steps"
             state = replace(state, reason=why)
-        self._report(self.offset + state.iteration)
-        # What ended the run may have come between the state and these files.
-        self.whole.alone(self._write_history)
         return state
 
     def after(self, state: State) -> None:

@@ -48,6 +48,9 @@ SINCE = "since"
 
 _SLOPES = ("gradient", "constraints", "jacobian")
 
+_ALWAYS = ("lengths", "slope")
+"""Memory of every method."""
+
 _BEST, _KEPT = "best", ("x", *_SLOPES)
 
 Memory = dict[str, Tensor | float | int | str | bool]
@@ -140,6 +143,7 @@ class State:
     def unpack(cls, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> State:
         """Return the state that `pack` wrote down."""
         kept = {n.removeprefix("memory."): t for n, t in tensors.items() if n.startswith("memory.")}
+        memory: Memory = {**kept, **data["memory"]}
         return cls(
             x=tensors["x"],
             lower=tensors["lower"],
@@ -149,7 +153,7 @@ class State:
             converged=bool(data["converged"]),
             reason=str(data["reason"]),
             figures=dict(data["figures"]),
-            memory={**kept, **data["memory"]},
+            memory=memory | {name: memory[name] for name in _ALWAYS},
         )
 
 
