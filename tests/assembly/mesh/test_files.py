@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import torch_sla.assembly as fem
+from torch_sla.assembly.mesh import raised
 from torch_sla.assembly.mesh.files import mesh_index
 from torch_sla.assembly.mesh.share import members
 from torch_sla.errors import MeshError
@@ -136,6 +137,51 @@ def test_fields_are_checked_before_writing(tools, tmp_path):
         fem.write_mesh(tmp_path / "m.vtu", mesh, {"u": torch.ones(9, dtype=torch.complex128)})
     with pytest.raises(MeshError, match="cannot write"):
         fem.write_mesh(tmp_path / "m.nothing", mesh)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float16, torch.bfloat16])
+def test_numbers_that_viewers_do_not_know_are_written_as_ones_they_do(tmp_path, dtype):
+    mesh = fem.rectangle_mesh((2, 1))
+    given = torch.tensor([0, 1, 1, 0, 1, 0]).to(dtype)
+    for name in ("m.vtu", "m.vtk"):
+        fem.write_mesh(tmp_path / name, mesh, {"u": given})
+        read = meshio.read(tmp_path / name).point_data["u"]
+        assert read.tolist() == [0, 1, 1, 0, 1, 0]
+        assert read.dtype.itemsize == (4 if dtype.is_floating_point else 1)
+
+
+@pytest.mark.parametrize("suffix", [".inp", ".bdf", ".mesh", ".npz", ".ply"])
+def test_fields_that_a_format_has_no_place_for_are_refused(tmp_path, suffix):
+    mesh = fem.rectangle_mesh((2, 2))
+    with pytest.raises(MeshError, match=rf"m\{suffix} takes a mesh without fields, and got u; "):
+        fem.write_mesh(tmp_path / f"m{suffix}", mesh, {"u": torch.ones(9)})
+    with pytest.raises(MeshError, match=rf"m\{suffix} takes a mesh without fields, and got k; "):
+        fem.write_mesh(tmp_path / f"m{suffix}", mesh, cell_data={"k": torch.ones(8)})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("suffix", "dim"), [(".ply", 3), (".off", 3), (".f3grid", 2), (".su2", 2)])
+def test_cells_that_a_format_has_no_place_for_are_refused(tmp_path, suffix, dim):
+    """meshio leaves them out with a warning, or ends in an error of any kind."""
+    mesh = fem.rectangle_mesh((1, 1)) if dim == 2 else fem.box_mesh((1, 1, 1))
+    with pytest.raises(MeshError, match=rf"cannot write .*m\{suffix}: \w"):
+        fem.write_mesh(tmp_path / f"m{suffix}", mesh)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("cell", ["triangle", "hexahedron27"])
+def test_msh_is_the_format_of_gmsh(tools, tmp_path, cell):
+    mesh = tools.distorted(cell.rstrip("0123456789"), 2)
+    mesh = raised(mesh) if cell == "hexahedron27" else mesh
+    k = torch.arange(mesh.n_cells).double()
+    fem.write_mesh(tmp_path / "m.msh", mesh, {"v": mesh.points}, {"k": k})
+    assert (tmp_path / "m.msh").read_bytes().startswith(b"$MeshFormat\n4.1")
+    raw = meshio.read(tmp_path / "m.msh", file_format="gmsh")
+    np.testing.assert_array_equal(raw.point_data["v"][:, : mesh.dim], mesh.points)
+    np.testing.assert_array_equal(raw.cell_data["k"][0], k)
+    again = fem.read_mesh(tmp_path / "m.msh")
+    assert torch.equal(again.points, mesh.points)
+    assert torch.equal(again.cells, mesh.cells)
 
 
 @pytest.mark.parametrize("suffix", [".inp", ".bdf", ".mesh"])

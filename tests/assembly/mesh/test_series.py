@@ -54,7 +54,7 @@ def items(path):
         for parent in (grid.find("Topology"), grid.find("Geometry"), *grid.findall("Attribute")):
             item = parent.find("DataItem")
             size = int(item.get("Precision"))
-            kind = {"Int": "i", "Float": "f"}[item.get("NumberType")]
+            kind = {"Int": "i", "UInt": "u", "Float": "f"}[item.get("NumberType")]
             order = {"Little": "<", "Big": ">"}[item.get("Endian")]
             shape = tuple(map(int, item.get("Dimensions").split()))
             array = np.fromfile(
@@ -84,6 +84,21 @@ def test_an_xdmf_file_says_where_its_numbers_lie(tmp_path, kind: str) -> None:
         assert np.array_equal(found["c"], cellwise["c"])
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["run.bin", "run.xdmf"]
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.bool, torch.uint8, torch.int8, torch.int64, torch.half, torch.float]
+)
+def test_numbers_of_all_kinds(tmp_path, dtype) -> None:
+    mesh = MESHES["quad"]
+    given = (torch.arange(mesh.n_points) % 3 % 2).to(dtype)
+    for name in ("run.xdmf", "run.pvd"):
+        write_series(tmp_path / name, mesh, [(0.0, {"u": given}, {})])
+    (found,) = items(tmp_path / "run.xdmf")
+    assert found["u"].tolist() == given.tolist()
+    assert found["u"].dtype.itemsize >= 4 or found["u"].dtype.kind != "f"
+    read = meshio.read(tmp_path / "run/run_00000.vtu")
+    assert read.point_data["u"].tolist() == given.tolist()
 
 
 def test_what_cannot_be_written_is_refused(tmp_path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch_sla.assembly.mesh.build import make_mesh
 from torch_sla.assembly.mesh.curve import curved, raised
 from torch_sla.assembly.mesh.extrude import extrude
-from torch_sla.assembly.mesh.files import mesh_index, read_mesh, write_mesh
+from torch_sla.assembly.mesh.files import mesh_index, read_mesh
 from torch_sla.assembly.mesh.mesh import CELL_TYPES, Mesh
 from torch_sla.assembly.mesh.parts import Part, partition, partition_boxes, partition_cells
 from torch_sla.assembly.mesh.refine import refine
@@ -19,6 +19,7 @@ from torch_sla.assembly.mesh.shapes import (
     structured_window,
 )
 from torch_sla.assembly.mesh.submesh import Submesh, submesh
+from torch_sla.assembly.mesh.write import write_mesh
 
 __all__ = [
     "CELL_TYPES",

@@ -1,53 +1,36 @@
-"""Mesh files, through meshio."""
+"""Meshes from files, through meshio."""
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import io
-import string
-import tempfile
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-from urllib.parse import quote
-from xml.sax.saxutils import escape
 
 import numpy as np
 import numpy.typing as npt
 
-from torch_sla.assembly.mesh.archive import ArchiveIndex, write_archive
+from torch_sla.assembly.mesh.archive import ArchiveIndex
 from torch_sla.assembly.mesh.build import checked_mesh
 from torch_sla.assembly.mesh.gmsh import groups_of_entities, names_of_groups
 from torch_sla.assembly.mesh.kinds import GROUPS, base_name, choose_cell, group_numbers
 from torch_sla.assembly.mesh.mesh import CELL_TYPES, Mesh
-from torch_sla.assembly.mesh.raw import lacking, read_raw
+from torch_sla.assembly.mesh.raw import read_raw
 from torch_sla.assembly.mesh.share import check_places, members, merged
 from torch_sla.assembly.mesh.topology import number_rows
 from torch_sla.assembly.mesh.vtu import VtuIndex, WholeOnlyError
 from torch_sla.assembly.reference.cell import reference_cell
 from torch_sla.errors import MeshError
-from torch_sla.linalg.sparse.whole import named, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
 
     import meshio
-    from torch import Tensor
 
     from torch_sla.assembly.mesh.share import MeshIndex
 
-__all__ = ["column", "in_space", "mesh_index", "read_mesh", "write_mesh"]
+__all__ = ["mesh_index", "read_mesh"]
 
 Ints = npt.NDArray[np.int64]
-# meshio writes names as they are. In the legacy format of VTK a space ends one; VTK writes ``%20`` and turns it back.
-_SPELLED: dict[str, Callable[[str], str]] = {
-    ".vtu": partial(escape, entities={'"': "&quot;", "\n": "&#10;", "\t": "&#9;"}),
-    ".vtk": partial(quote, safe=string.punctuation.translate({ord(sign): None for sign in '%"'})),
-}
-# Formats of several files, which name each other.
-_SEVERAL = (".ele", ".node", ".xdmf", ".xmf", ".xml")
 
 
 def read_mesh(
@@ -298,100 +281,3 @@ def check_flat(path: Path, spread: npt.NDArray[np.float64], dim: int) -> None:
                 f"path: {path} is a mesh of dimension {dim} curved or tilted in {len(spread)}D space (coordinate "
                 f"{'xyz'[axis]} varies by {spread[axis]:.3g}); only flat ones in the first {dim} coordinates work"
             )
-
-
-def write_mesh(
-    path: str | Path,
-    mesh: Mesh,
-    point_data: Mapping[str, Tensor] | None = None,
-    cell_data: Mapping[str, Tensor] | None = None,
-    points: Tensor | None = None,
-) -> None:
-    """Write a mesh with fields on it; the format follows the suffix (``.vtu`` for ParaView).
-
-    With ``.npz`` the mesh and its tags are written as plain arrays, without fields: `read_mesh` reads the same mesh
-    back, and on several processes each reads its share only.
-
-    Parameters
-    ----------
-    path
-        The file.
-    mesh
-        The mesh.
-    point_data
-        Real fields ``[n_points]`` or ``[n_points, components]``.
-    cell_data
-        Real fields ``[n_cells]`` or ``[n_cells, components]``.
-    points
-        Moved points ``[n_points, dim]``; the mesh's own when None.
-
-    Raises
-    ------
-    MeshError
-        If a field has a wrong length or is complex, or meshio does not know the suffix.
-    """
-    import meshio
-
-    path = Path(path)
-    if path.suffix == ".npz":
-        if point_data or cell_data:
-            raise MeshError(f"point_data, cell_data: {path} takes a mesh without fields; use .vtu")
-        write_archive(path, mesh if points is None else replace(mesh, points=points))
-        return
-    xs = (mesh.points if points is None else points).detach().cpu().numpy()
-    said_as = _SPELLED.get(path.suffix, str)
-    points_of, cells_of = point_data or {}, cell_data or {}
-    raw = meshio.Mesh(
-        in_space(xs),
-        [(mesh.cell, mesh.cells.cpu().numpy())],
-        point_data={said_as(k): column(k, v, mesh.n_points) for k, v in points_of.items()},
-        cell_data={said_as(k): [column(k, v, mesh.n_cells)] for k, v in cells_of.items()},
-    )
-    said = io.StringIO()
-    try:
-        with (
-            (_several if path.suffix in _SEVERAL else whole)(path) as file,
-            contextlib.redirect_stdout(said),
-            contextlib.redirect_stderr(said),
-        ):
-            meshio.write(file, raw)
-    except ImportError as error:
-        raise lacking(error, path, "write") from error
-    except (meshio.WriteError, meshio.ReadError, SystemExit, KeyError) as error:
-        detail = said.getvalue().strip() or str(error)
-        raise MeshError(f"path: meshio cannot write {path}: {detail}") from error
-
-
-@contextlib.contextmanager
-def _several(path: Path) -> Iterator[Path]:
-    """Yield where to write a file and those beside it, which take their places when the block ends well."""
-    hidden = f".{path.stem}."
-    try:
-        with tempfile.TemporaryDirectory(prefix=hidden, dir=path.parent) as folder:
-            yield Path(folder) / path.name
-            # The one that names the others comes last.
-            for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name):
-                file.replace(path.with_name(file.name))
-    except OSError as error:
-        at = str(error.filename)
-        named(error, path, at if any(p.startswith(hidden) for p in Path(at).parts) else path)
-        raise
-
-
-def in_space(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Pad vectors to three components, as viewers expect."""
-    missing = 3 - values.shape[1]
-    return np.pad(values, ((0, 0), (0, missing))) if missing > 0 else values
-
-
-def column(name: str, values: Tensor, length: int) -> npt.NDArray[Any]:
-    """Return a field as viewers take it: ``[length]`` or ``[length, components]``, real."""
-    if values.is_complex():
-        raise MeshError(f"{name}: is complex; write its real and imaginary parts as two fields")
-    if values.ndim < 1 or values.shape[0] != length:
-        raise MeshError(
-            f"{name}: got shape {tuple(values.shape)}; the first dimension must be {length}"
-        )
-    array = values.detach().cpu().numpy()
-    array = array.reshape(length, -1) if array.ndim > 2 else array
-    return in_space(array) if array.ndim == 2 and array.shape[1] == 2 else array

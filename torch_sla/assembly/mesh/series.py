@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from torch_sla.assembly.mesh.files import column, in_space, write_mesh
+from torch_sla.assembly.mesh.write import column, in_space, write_mesh
 from torch_sla.errors import MeshError
 from torch_sla.linalg.sparse.whole import whole
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["write_series"]
 
 _KINDS = {1: "Scalar", 3: "Vector", 6: "Tensor6", 9: "Tensor"}
+_TYPES = {"i": "Int", "u": "UInt", "f": "Float"}
 
 
 def write_series(
@@ -141,7 +142,7 @@ class _Heavy:
             parent,
             "DataItem",
             Format="Binary",
-            NumberType="Int" if array.dtype.kind == "i" else "Float",
+            NumberType=_TYPES[array.dtype.kind],
             Precision=str(array.dtype.itemsize),
             Dimensions=" ".join(map(str, array.shape)),
             Endian="Little" if sys.byteorder == "little" else "Big",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torch_sla.assembly.mesh.files import in_space
+from torch_sla.assembly.mesh.write import in_space
 from torch_sla.errors import ArgumentError
 from torch_sla.problems.report.frames import frames_of
 
