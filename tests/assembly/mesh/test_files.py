@@ -386,6 +386,25 @@ def test_a_gmsh_file_that_is_damaged_is_told_as_it_is(tmp_path):
         fem.read_mesh(path)
 
 
+def test_a_gmsh_file_that_ends_too_early_is_told_of(tmp_path):
+    """Of rows that end too early meshio makes shorter ones."""
+    mesh, path = fem.rectangle_mesh((2, 1)), tmp_path / "m.msh"
+    fem.write_mesh(path, mesh)
+    data = path.read_bytes()
+    data = data[: data.index(b"$Elements")] + b"$Elements\n" + struct.pack("<4Q", 2, 4, 1, 4)
+    for surface, rows in enumerate(mesh.cells.view(2, 2, 3) + 1):
+        data += struct.pack("<iiiQ", 2, 1 + surface, 2, len(rows))
+        data += b"".join(
+            struct.pack("<4Q", 1 + 2 * surface + i, *row) for i, row in enumerate(rows.tolist())
+        )
+    path.write_bytes(data + b"\n$EndElements\n")
+    assert fem.read_mesh(path).n_cells == 4
+    for short in range(1, 8 * 8):
+        path.write_bytes(data[:-short])
+        with pytest.raises(MeshError, match=r"path: .*m\.msh"):
+            fem.read_mesh(path)
+
+
 @pytest.mark.parametrize("bad", [-1, 4])
 @pytest.mark.parametrize("kind", ["triangle", "line"])
 def test_points_that_are_not_there_are_refused(tmp_path, bad, kind):

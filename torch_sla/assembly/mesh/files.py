@@ -182,12 +182,21 @@ def _types(raw: meshio.Mesh) -> list[str]:
 
 
 def _check_places(path: Path, raw: meshio.Mesh, types: tuple[str, ...]) -> None:
-    """Refuse cells of some types that have points which are not there."""
+    """Refuse cells of some types that lack points, or have some which are not there."""
     n = len(raw.points)
     for block in raw.cells:
         if block.type not in types:
             continue
         rows = np.asarray(block.data)
+        base = base_name(block.type)
+        width = int(block.type.removeprefix(base) or 0) or (
+            1 if base == "vertex" else reference_cell(base).n_vertices
+        )
+        if len(rows) and rows.shape[1:] != (width,):
+            raise MeshError(
+                f"path: {path} has a {block.type} of {rows[0].size} points, which has {width}; the file may not be "
+                "whole: write it again"
+            )
         bad = np.nonzero(((rows < 0) | (rows >= n)).any(1))[0]
         if len(bad):
             raise MeshError(
