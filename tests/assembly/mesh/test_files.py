@@ -431,6 +431,17 @@ def test_groups_are_whole_numbers(tmp_path, groups):
             read(path)
 
 
+def test_groups_of_one_component(tmp_path):
+    """meshio gives them a second dimension where the file says that they have one component."""
+    (tmp_path / "plate.vtk").write_text(
+        "# vtk DataFile Version 4.2\nplate\nASCII\nDATASET UNSTRUCTURED_GRID\nPOINTS 4 double\n"
+        "0 0 0 1 0 0 1 1 0 0 1 0\nCELLS 2 8\n3 0 1 2\n3 0 2 3\nCELL_TYPES 2\n5\n5\n"
+        "CELL_DATA 2\nSCALARS cell_tags int 1\nLOOKUP_TABLE default\n7 9\n"
+    )
+    tags = fem.read_mesh(tmp_path / "plate.vtk").cell_tags
+    assert {name: index.tolist() for name, index in tags.items()} == {"7": [0], "9": [1]}
+
+
 def test_a_missing_reader_is_named(tmp_path, monkeypatch):
     (tmp_path / "m.vtu").write_text("")
 

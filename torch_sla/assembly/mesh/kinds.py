@@ -53,6 +53,7 @@ def group_numbers(path: Path, name: str, found: npt.ArrayLike) -> npt.NDArray[np
         If these are no whole numbers, one for each cell.
     """
     numbers = np.asarray(found)
+    numbers = numbers[:, 0] if numbers.shape[1:] == (1,) else numbers  # of one component
     whole = numbers.ndim == 1 and numbers.dtype.kind in "iuf"
     if whole and numbers.dtype.kind == "f":
         whole = bool(((numbers == np.rint(numbers)) & (np.abs(numbers) < 2**53)).all())
