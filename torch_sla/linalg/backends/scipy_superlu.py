@@ -22,6 +22,7 @@ from torch_sla.linalg.backends.analyses import analyses_of, with_mirror
 from torch_sla.linalg.factor_cache import count
 from torch_sla.linalg.kernels import unavailable
 from torch_sla.linalg.kernels.arguments import plain
+from torch_sla.linalg.scaling import largest_entries
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -177,8 +178,7 @@ def _singular(arrays: Transposed, pattern: Pattern, error: RuntimeError) -> str:
 def _has_pivots(pattern: Pattern, values: Tensor) -> bool:
     """Whether every diagonal entry is more than noise beside its row."""
     size = values.abs()
-    largest = size.new_zeros(pattern.shape[0])
-    largest.scatter_reduce_(0, pattern.csr_row.long(), size, "amax")
+    largest = largest_entries(pattern.csr_row, size, pattern.shape[0])
     return bool((size[pattern.diagonal_slots.long()] > _ABSENT * largest).all())
 
 
