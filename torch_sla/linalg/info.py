@@ -8,16 +8,30 @@ from typing import TYPE_CHECKING, Any
 from torch_sla.errors import GradientError, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
     from torch_sla.linalg.plan.plan import SolvePlan
 
-__all__ = ["SolveInfo", "failed", "unsolved"]
+__all__ = ["SolveInfo", "failed", "failed_note", "unsolved"]
 
 
 _LIVE = ("plan", "matrix", "estimate_rcond")
+_NAMED = 20
+
+
+def failed_note(what: str, which: Sequence[Any]) -> str:
+    """Name what did not converge.
+
+    Examples
+    --------
+    >>> failed_note("members", [0, 3])
+    'members that did not converge, counted from 0: 0, 3'
+    """
+    names = ", ".join(map(str, which[:_NAMED]))
+    more = f" and {len(which) - _NAMED} more" if len(which) > _NAMED else ""
+    return f"{what} that did not converge, counted from 0: {names}{more}"
 
 
 def unsolved(*, together: bool = False) -> GradientError:

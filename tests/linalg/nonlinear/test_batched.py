@@ -9,6 +9,7 @@ import torch
 
 from torch_sla.errors import Result
 from torch_sla.linalg.nonlinear.batched import newton_batch
+from torch_sla.linalg.nonlinear.lagged import LaggedStep
 from torch_sla.linalg.nonlinear.options import NonlinearOptions
 
 
@@ -29,7 +30,7 @@ def test_members_do_not_disturb_each_other() -> None:
 def test_what_fails_is_said() -> None:
     one = torch.ones(1, dtype=torch.float64)
     _, info = newton_batch(lambda u: u**2 + 1, lambda u, F: F / (2 * u), one, NonlinearOptions())
-    assert info.result in (Result.STAGNATION, Result.MAXITER, Result.NONFINITE)
+    assert info.result is Result.SINGULAR  # at 0, where the first step leads
     _, info = newton_batch(lambda u: u * math.nan, lambda u, F: F, one, NonlinearOptions())
     assert info.result is Result.NONFINITE
     _, info = newton_batch(
@@ -118,3 +119,59 @@ def test_a_residual_of_nothing_but_rounding_ends_the_iteration(line_search: bool
     assert info.result is Result.ROUNDOFF
     right = torch.linalg.solve(K.double(), torch.full((n,), 10.0, dtype=torch.float64))
     torch.testing.assert_close(u.double() - 300, right, rtol=0.03, atol=1e-3)
+
+
+@pytest.mark.parametrize("line_search", [True, False])
+@pytest.mark.parametrize("reuse", [0.0, 0.5])
+def test_members_that_fail_leave_the_others_their_roots(reuse: float, line_search: bool) -> None:
+    """Roots of a negative number, of NaN, from a singular Jacobian, and from a start too far off for 50 steps."""
+    c = torch.tensor([[4.0], [-1.0], [9.0], [math.nan], [0.25], [1e200]], dtype=torch.float64)
+    u0 = torch.tensor([[1.0], [1.0], [0.1], [1.0], [0.0], [1e-3]], dtype=torch.float64)
+    options = NonlinearOptions(line_search=line_search)
+    step = LaggedStep(lambda u: 2 * u, lambda J, F: F / J, reuse)
+    u, info = newton_batch(lambda u: u**2 - c, step, u0, options)
+    assert info.solved is not None
+    assert info.solved.tolist() == [True, False, True, False, False, False]
+    assert u[[0, 2], 0].tolist() == pytest.approx([2.0, 3.0], rel=1e-9)
+    assert not info.converged
+    assert "counted from 0: 1, 3, 4, 5" in str(info.failure())
+    for k in (0, 2):
+        alone, _ = newton_batch(
+            lambda u, k=k: u**2 - c[k], lambda u, F: F / (2 * u), u0[k], options
+        )
+        assert float(u[k]) == pytest.approx(float(alone), rel=1e-9)
+
+
+def test_the_first_failure_gives_its_name_and_each_member_its_last_iterate() -> None:
+    """The first step of one leads to a logarithm of a negative number, that of the other to a flat place."""
+
+    def residual(u: torch.Tensor) -> torch.Tensor:
+        return torch.stack([torch.log(u[0]) + 2, u[1] ** 2 + 1, u[2] - 5])
+
+    def step(u: torch.Tensor, F: torch.Tensor) -> torch.Tensor:
+        return torch.stack([F[0] * u[0], F[1] / (2 * u[1]), F[2]])
+
+    u0 = torch.tensor([[3.0], [1.0], [0.0]], dtype=torch.float64)
+    u, info = newton_batch(residual, step, u0, NonlinearOptions(line_search=False))
+    assert info.result is Result.NONFINITE
+    assert float(u[0]) < 0
+    assert float(u[2]) == 5
+    assert info.solved is not None
+    assert info.solved.tolist() == [False, False, True]
+
+
+def test_members_that_failed_before_are_left_alone() -> None:
+    u0 = torch.tensor([[3.0], [0.1]], dtype=torch.float64)
+    gone = torch.tensor([True, False])
+    u, info = newton_batch(
+        torch.atan,
+        lambda u, F: F * (1 + u**2),
+        u0,
+        NonlinearOptions(line_search=False, atol=1e-12),
+        without=gone,
+    )
+    assert info.converged
+    assert info.solved is not None
+    assert info.solved.tolist() == [False, True]
+    assert float(u[0]) == 3.0
+    assert abs(float(u[1])) < 1e-12

@@ -22,7 +22,7 @@ from torch_sla import (
     Solver,
     SweepProblem,
 )
-from torch_sla.errors import GradientError
+from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
 from torch_sla.problems.analyses import sweep as sweeps
 
 HELD = [Dirichlet("left", 0.0), Dirichlet("right", 0.0)]
@@ -95,21 +95,72 @@ def test_good_cases_of_a_linear_problem_have_derivatives() -> None:
         found["most"].sum().backward()
 
 
-@pytest.mark.parametrize("solver", [Solver(), Solver(nonlinear=Newton(maxiter=4))])
-def test_failed_cases_of_a_nonlinear_problem(solver: Solver) -> None:
-    """Those that are still on the way when the batch ends have failed, too, and no others."""
-    every = [0.1, 3.4, 0.2, 50.0]
+@pytest.mark.parametrize(
+    "newton",
+    [
+        Newton(),
+        Newton(maxiter=4),
+        Newton(reuse=0.3),
+        Newton(inexact=True),
+        Newton(line_search=False),
+    ],
+)
+def test_failed_cases_of_a_nonlinear_problem(newton: Newton) -> None:
+    """They do not hinder the others."""
+    solver = Solver(nonlinear=newton)
+    every = [0.1, 3.4, 0.2, 50.0, 20.0]
     lam = torch.tensor(every, dtype=torch.float64, requires_grad=True)
     found = SweepProblem(of=bratu(solver), cases={"lam": every}).solve(throw=False)
     alone = [bratu(solver).solve(lam=value, throw=False) for value in every]
     assert found.failed == [i for i, one in enumerate(alone) if not one.info.converged]
-    assert 3 in found.failed
+    assert {3, 4} <= set(found.failed)
+    assert newton.maxiter == 4 or found.failed == [3, 4]
     for i, one in enumerate(alone):
         if one.info.converged:
             assert float(found["most"][i]) == pytest.approx(float(one["most"]), rel=1e-8)
     batch = bratu(solver).solve(lam=lam, throw=False)
     with pytest.raises(GradientError, match="as a whole or not at all; solve without them"):
         batch["most"][0].backward()
+    names = ", ".join(map(str, found.failed))
+    with pytest.raises(SolveError, match=f"members that did not converge, counted from 0: {names}"):
+        bratu(solver).solve(lam=lam)
+
+
+def insulated() -> PoissonProblem:
+    """A reaction r u + c u³ = f, everywhere alike, and a conductivity 1 - d u, which does not matter."""
+    return PoissonProblem(
+        mesh=IntervalMesh(cells=4),
+        diffusivity="1 - d*u",
+        reaction="r",
+        source="2 - c*u**3",
+        parameters=[Parameter("r"), Parameter("c", default=0.0), Parameter("d", default=0.0)],
+        outputs=[Maximum("most", "u")],
+    )
+
+
+def test_a_tangent_that_is_singular_fails_its_own_case_alone() -> None:
+    """There nothing reacts."""
+    r = torch.tensor([1.0, 0.0, 1.0, 4.0], dtype=torch.float64)
+    c = torch.tensor([0.0, 0.0, 1.0, 0.0], dtype=torch.float64)
+    found = insulated().solve(r=r, c=c, throw=False)
+    assert found.info.result is Result.SINGULAR
+    assert found.info.solved is not None
+    assert found.info.solved.tolist() == [True, False, True, True]
+    assert found["most"][[0, 2, 3]].tolist() == pytest.approx([2.0, 1.0, 0.5], rel=1e-8)
+    with pytest.raises(SolveError, match="from 0: 1"):
+        insulated().solve(r=r, c=c)
+
+
+def test_laws_hold_for_cases_that_converged_beside_those_that_failed() -> None:
+    """Where u = 2 and d = 1 the conductivity is -1: an error alone, and no result beside a case that failed."""
+    r = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
+    for d, good in (([0.0, 0.25, 0.0], [True, True, False]), ([0.0, 1.0, 0.0], [False] * 3)):
+        given = torch.tensor(d, dtype=torch.float64)
+        found = insulated().solve(r=r, d=given, throw=False)
+        assert found.info.solved is not None
+        assert found.info.solved.tolist() == good
+    with pytest.raises(ArgumentError, match="diffusivity"):
+        insulated().solve(r=r[:2], d=given[:2], throw=False)
 
 
 def test_failed_cases_of_parts_on_disk(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

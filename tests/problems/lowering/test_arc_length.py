@@ -11,13 +11,16 @@ from torch_sla import (
     Dirichlet,
     HyperelasticityProblem,
     Neumann,
+    Newton,
     Parameter,
     Probe,
     Reaction,
     RectangleMesh,
     Solution,
+    Solver,
 )
 from torch_sla.errors import ArgumentError, SolveError
+from torch_sla.problems.lowering import newton
 
 
 def block(control: str, mu: float = 1.0) -> HyperelasticityProblem:
@@ -128,3 +131,19 @@ def test_an_arch_snaps_through_at_the_load_of_displacement_control() -> None:
     assert 0 < forces.index(max(forces)) < 6
     assert limit == pytest.approx(max(forces), rel=2e-2)
     assert float(solution["w"]) < -0.1
+
+
+def test_bodies_that_cannot_carry_their_load_leave_the_others_to_theirs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(newton, "_CUTS", 1)
+    problem = block("load").updated(load_steps=2, solver=Solver(nonlinear=Newton(maxiter=8)))
+    load = torch.tensor([-0.3, -1.0, -0.2], dtype=torch.float64)
+    found = problem.solve(load=load, throw=False)
+    assert not found.info.converged
+    assert found.info.solved is not None
+    assert found.info.solved.tolist() == [True, False, True]
+    a = found["a"][[0, 2], 0]
+    assert (a**3 - a).tolist() == pytest.approx([-0.3, -0.2], rel=1e-9)
+    with pytest.raises(SolveError, match="from 0: 1"):
+        problem.solve(load=load)

@@ -74,8 +74,9 @@ def newton_batch(
     norm: Callable[[Tensor], Tensor] = _norm,
     *,
     rest: float = 0.0,
+    without: Tensor | None = None,
 ) -> tuple[Tensor, NonlinearInfo]:
-    """Solve ``F(u) = 0`` for every member of a batch.
+    """Solve ``F(u) = 0`` for every member of a batch; those that fail do not hinder the others.
 
     Parameters
     ----------
@@ -94,11 +95,14 @@ def newton_batch(
     rest
         Norm of what u is added to before anything is made of it (positions of a body, of displacements): u is known to
         the rounding of the sum only.
+    without
+        Members ``[*batch]`` that have failed before: they stay where they are.
 
     Returns
     -------
     u, info
-        The last iterate, and the report of the worst member.
+        The last iterate of each member, and the report of the worst one, whose `result` is that of the first that
+        failed.
 
     Examples
     --------
@@ -112,87 +116,105 @@ def newton_batch(
     """
     info = NonlinearInfo(method="newton")
     eps = torch.finfo(u.dtype).eps
+    zero = torch.zeros((), dtype=u.dtype, device=u.device)
     F = residual(u)
     size = norm(F)
     first = size if reference is None else torch.maximum(size, reference)
     target = torch.clamp(options.rtol * first, min=options.atol)
-    floored = poor = torch.zeros_like(size, dtype=torch.bool)
+    lost = unsolved = stalled = floored = poor = torch.zeros_like(size, dtype=torch.bool)
+    if without is not None:
+        lost = without.to(size.device)
+    before, reached = (u, F), u
     while True:
-        active = (size > target) & ~floored
-        worst, finite, beyond, going, at_floor, slow = read(
-            size.max(),
-            torch.isfinite(size).all() & torch.isfinite(norm(u)).all(),
-            (size > _DIVERGED * first).any(),
-            active.any(),
-            floored.any(),
-            poor.any(),
+        out = lost | unsolved | stalled
+        broken = ~(torch.isfinite(size) & torch.isfinite(norm(u))) & ~out
+        grown = (size > _DIVERGED * first) & ~out & ~broken
+        active = ~(size <= target) & ~floored & ~out & ~broken & ~grown
+        worst, singular, stuck, nonfinite, beyond, going, slow = read(
+            torch.where(lost, 0.0, size).max(),
+            *(which.any() for which in (unsolved, stalled, broken, grown, active, poor)),
         )
         info.history.append(worst)
-        if not finite:
-            info.result = Result.NONFINITE
-            break
+        lost = out | broken | grown
+        for met, result in (
+            (singular, Result.SINGULAR),
+            (stuck, Result.STAGNATION),
+            (nonfinite, Result.NONFINITE),
+            (beyond, Result.STAGNATION),
+        ):
+            if met and info.converged:
+                info.result = result
         if beyond:
-            info.result = Result.STAGNATION
             info.notes.append("the residual grows without bound")
-            break
+        if nonfinite or beyond:
+            # Such an iterate would spoil the tangents of the others, which go on.
+            new = (broken | grown)[..., None]
+            reached = torch.where(new, u, reached)
+            u, F = torch.where(new, before[0], u), torch.where(new, before[1], F)
+        reached = torch.where(lost[..., None], reached, u)
         if going and slow:
             floored = floored | (poor & (size <= _FLOOR * _rounding(residual, u, F, norm)))
             poor, active = torch.zeros_like(poor), active & ~floored
-            going, at_floor = read(active.any(), floored.any())
+            (going,) = read(active.any())
         if not going:
-            info.result = Result.ROUNDOFF if at_floor else Result.CONVERGED
             break
         if info.iterations >= options.maxiter:
-            info.result = Result.MAXITER
+            lost = lost | active
+            info.result = Result.MAXITER if info.converged else info.result
             break
-        zero = torch.zeros((), dtype=u.dtype, device=u.device)
-        delta = torch.where(active[..., None], -step(u, F), zero)
+        open_ = active[..., None]
+        delta = torch.where(open_, -step(u, torch.where(open_, F, zero)), zero)
         if isinstance(step, LaggedStep) and step.is_old:
             trial = u + delta
             G = residual(trial)
             after = norm(G)
             if step.serves(size, after, active):
-                u, F, size = trial, G, after
+                before = u, F
+                u, F, size = trial, G, torch.where(lost, size, after)
                 info.iterations += 1
                 continue
-            delta = torch.where(active[..., None], -step(u, F), zero)
+            delta = torch.where(open_, -step(u, torch.where(open_, F, zero)), zero)
+        moved = norm(delta)
+        # Down at the rounding of its first value, no residual has to fall any further.
+        at_rest = size <= 1e3 * eps * first
+        endless = active & ~torch.isfinite(moved)
+        floored, unsolved = floored | (endless & at_rest), endless & ~at_rest
+        active = active & ~endless
+        delta, moved = torch.where(endless[..., None], zero, delta), torch.where(active, moved, 0.0)
         # Steps that are rounding beside `rest` are taken whole: whether the residual falls says nothing there.
-        below = active & (norm(delta) <= 1e4 * eps * rest)
+        below = active & (moved <= 1e4 * eps * rest)
         if options.line_search:
-            trial, G, after, stuck = _searched(residual, norm, u, size, delta, active & ~below)
+            trial, G, after, halted = _searched(residual, norm, u, size, delta, active & ~below)
         else:
-            trial, stuck = u + delta, None
+            trial, halted = u + delta, None
             G = residual(trial)
             after = norm(G)
-        if stuck is not None:
+        if halted is not None:
             # Nothing decreases: at the floor of the dtype when the full step is rounding already.
-            moved = norm(delta)
-            scale = norm(u)
-            small = moved <= 1e4 * eps * scale.clamp_min(torch.finfo(size.dtype).tiny)
-            small = small | (size <= 1e3 * eps * first)
-            if not bool(small[stuck].all()):
-                info.result = Result.STAGNATION
-                break
-            floored = floored | stuck
-            keep = stuck[..., None]
+            small = moved <= 1e4 * eps * norm(u).clamp_min(torch.finfo(size.dtype).tiny)
+            small = small | at_rest
+            floored, stalled = floored | (halted & small), halted & ~small
+            active = active & ~stalled
+            keep = halted[..., None]
             trial, G = torch.where(keep, u, trial), torch.where(keep, F, G)
-            after = torch.where(stuck, size, after)
+            after = torch.where(halted, size, after)
+        after = torch.where(lost | unsolved, size, after)
         poor = ~(after <= 0.5 * size)
         floored = floored | (below & poor)
         poor = active & ~floored & poor
         if not options.line_search:
             # At the floor of the dtype steps are rounding, and the residual does not fall any more.
-            moved = norm(delta)
-            scale = norm(trial)
-            floored = floored | (active & (moved <= 8 * eps * scale))
+            floored = floored | (active & (moved <= 8 * eps * norm(trial)))
+        before = u, F
         u, F, size = trial, G, after
         info.iterations += 1
+    u = torch.where(lost[..., None], reached, u)
+    if info.converged and bool(floored.any()):
+        info.result = Result.ROUNDOFF
     relative = size / torch.where(first > 0, first, torch.ones_like(first))
     info.residual = float(relative.max())
-    if not info.converged:
-        # Whoever was still on the way has no solution either.
-        done = (size <= target) | floored
-        info.solved = (done & torch.isfinite(size) & torch.isfinite(norm(u))).cpu()
+    if without is not None or not info.converged:
+        info.solved = (~lost).cpu()
     if rest and bool((floored & (size > target)).any()):
         info.notes.append(
             "as accurate as rounding lets it: the residual is that of what the unknowns are added to"

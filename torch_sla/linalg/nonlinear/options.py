@@ -8,7 +8,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch_sla.errors import ArgumentError, Result, SolveError
-from torch_sla.linalg.info import unsolved
+from torch_sla.linalg.info import failed_note, unsolved
 from torch_sla.linalg.methods.outcome import asked_rtol, default_rtol, limits
 from torch_sla.linalg.sparse import verbs
 
@@ -181,6 +181,10 @@ class NonlinearInfo:
                 "no step lowers the residual further: start nearer to a solution, or approach it in steps; there may "
                 "be none"
             )
+        if self.solved is not None and bool(self.solved.any()):
+            missing = (~self.solved).nonzero()
+            names = missing.flatten().tolist() if self.solved.ndim == 1 else missing.tolist()
+            notes.append(failed_note("members", names))
         if notes:
             detail += f" ({'; '.join(notes)})"
         return SolveError(self.result, detail, iterations=self.iterations, residual=self.residual)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, SolveError
+from torch_sla.linalg.info import failed_note
 from torch_sla.problems.analyses.analysis import Analysis, frame_of, inside
 from torch_sla.problems.analyses.parts import Parts
 from torch_sla.problems.analyses.table import completed, fields_of, numbers, write_table
@@ -29,8 +30,6 @@ __all__ = ["Sweep", "SweepSolution", "case_rows", "write_cases"]
 
 _MOST, _WORK = 64, 200_000
 """Cases of one part at most, and unknowns times steps of one."""
-_NAMED = 20
-"""Cases that did not converge, of which a note tells the numbers."""
 
 
 class Sweep(Analysis):
@@ -94,7 +93,18 @@ class Sweep(Analysis):
         with torch.no_grad():
             while done < count:
                 high = min(done + width, count)
-                more = Parts.of(part(done, high), high - done)
+                try:
+                    more = Parts.of(part(done, high), high - done)
+                except SolveError as error:
+                    if not done:
+                        raise
+                    detail = f"{error.detail}; of the cases {done} to {high - 1}, where members begin with 0"
+                    raise SolveError(
+                        error.result,
+                        detail,
+                        iterations=error.iterations,
+                        residual=error.residual,
+                    ) from error
                 if parts is not None and not parts.fits(more):
                     raise _uneven(parts, more, done, high)
                 parts = more if parts is None else parts.joined(more)
@@ -220,7 +230,7 @@ class SweepSolution(Drawn, Named):
         self.cases = analysis.spec.every
         self.info, self.fields, self.outputs = parts.info, parts.fields, parts.outputs
         if failed := self.failed:
-            self.info.notes.append(note_of_failed(failed))
+            self.info.notes.append(failed_note("cases", failed))
 
     @property
     def solution(self) -> Any:
@@ -328,13 +338,6 @@ def failed_of(info: SolveInfo) -> list[int]:
     cases = info.solved.reshape(-1, info.solved.shape[-1]).all(0)
     found: list[int] = (~cases).nonzero().flatten().tolist()
     return found
-
-
-def note_of_failed(failed: Sequence[int]) -> str:
-    """Name cases that did not converge."""
-    names = ", ".join(map(str, failed[:_NAMED]))
-    more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
-    return f"cases that did not converge, counted from 0: {names}{more}"
 
 
 def case_rows(cases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

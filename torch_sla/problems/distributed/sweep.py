@@ -11,14 +11,9 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, SolveError
 from torch_sla.lazy import cached_property
 from torch_sla.linalg.distributed.everywhere import agreed
+from torch_sla.linalg.info import failed_note
 from torch_sla.problems.analyses.analysis import inside
-from torch_sla.problems.analyses.sweep import (
-    Sweep,
-    case_rows,
-    failed_of,
-    note_of_failed,
-    write_cases,
-)
+from torch_sla.problems.analyses.sweep import Sweep, case_rows, failed_of, write_cases
 from torch_sla.problems.analyses.table import completed, write_table
 from torch_sla.problems.distributed.problem import Asked, DistributedProblem, shared_problem
 from torch_sla.problems.distributed.solution import SolutionInParts
@@ -157,7 +152,7 @@ class DistributedSweepSolution(SolutionInParts):
             info.absorb(solution.info)
         if any(mark is not None for mark in marks):
             info.solved = torch.tensor([mark is None or bool(mark.all()) for mark in marks])
-            info.notes.append(note_of_failed(failed_of(info)))
+            info.notes.append(failed_note("cases", failed_of(info)))
         super().__init__(problem, outputs, first.numbers, first.sizes, info, first.home)
         self.cases = problem.spec.every
 

@@ -19,7 +19,7 @@ from torch_sla.problems.lowering.conditions import at_path, point_loads, positio
 from torch_sla.problems.lowering.linear import solve_batch, solve_constrained
 from torch_sla.problems.lowering.motions import loose_motions
 from torch_sla.problems.lowering.names import no_such_axis
-from torch_sla.problems.lowering.newton import solve_nonlinear
+from torch_sla.problems.lowering.nonlinear import solve_nonlinear
 from torch_sla.problems.lowering.operators import Assembled, Operator, decided
 from torch_sla.problems.lowering.outputs import Taken, check_places
 from torch_sla.problems.lowering.parameters import check_default

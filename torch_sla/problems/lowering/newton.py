@@ -8,17 +8,15 @@ converged discrete state alone: neither load steps nor iterations enter it.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError, Result, SolveError
 from torch_sla.linalg import LaggedMultigrid
-from torch_sla.linalg.adjoint.implicit import implicit_solve
 from torch_sla.linalg.checks import settle
 from torch_sla.linalg.nonlinear.arc import follow
 from torch_sla.linalg.nonlinear.batched import newton_batch
@@ -26,7 +24,7 @@ from torch_sla.linalg.nonlinear.forcing import Forcing
 from torch_sla.linalg.nonlinear.lagged import LaggedStep
 from torch_sla.linalg.nonlinear.options import NonlinearInfo, NonlinearOptions, inside_step
 from torch_sla.linalg.solve import default_rtol
-from torch_sla.problems.lowering.states import check_batch
+from torch_sla.problems.lowering.apart import StepsApart
 from torch_sla.problems.progress import Reporter
 
 if TYPE_CHECKING:
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.progress import ProgressCallback
     from torch_sla.problems.specs.solver import Newton
 
-__all__ = ["newton_options", "solve_nonlinear"]
+__all__ = ["Equation", "newton_options"]
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +156,8 @@ class Equation:
             return self._follow(u0.detach(), plain)
         u, done, step, cuts = u0.detach().clone(), 0.0, 1.0 / self.load_steps, 0
         smallest = step / 2**_CUTS
-        total = NonlinearInfo(method="newton")
+        gone: Tensor | None = None
+        total = why = NonlinearInfo(method="newton")
 
         stepped = self.load_steps > 1
         tell = Reporter(
@@ -179,19 +178,17 @@ class Equation:
                 rtol = forcing(float(self.model.norm(F).max()))
             return self._solve(values, F, rtol=rtol, memory=self._memory)
 
-        step_by = LaggedStep(tangent, solve, self._reuse)
+        apart = StepsApart(solve)
+        step_by = LaggedStep(tangent, apart, self._reuse)
         while done < 1.0:
             to = 1.0 if done + step >= 1.0 - 1e-12 else done + step
             state = self._state(plain, to)
             state.scene.trial = True
             forcing = Forcing(self._options.rtol)
-            v, info = self._newton(state, u, step_by)
-            if info.converged and self.model.may_step and not self._sound(state, v):
-                info.result = Result.NONFINITE
-                info.notes.append(
-                    f"Newton's method ended with {self.model.unsound}; more load_steps lead to another "
-                    "equilibrium, where there is one"
-                )
+            v, info = self._newton(state, u, step_by, gone)
+            apart.blame(info)
+            if self.model.may_step:
+                self._withdraw(state, v, info)
             total.iterations += info.iterations
             total.history += info.history
             total.residual, total.result = info.residual, info.result
@@ -206,18 +203,22 @@ class Equation:
                     tell(int(done * self.load_steps + 1e-9), load=done)
             elif step > smallest and self.model.may_step:
                 step, cuts = 0.5 * step, cuts + 1
+            elif to < 1.0 and not self._throw and info.solved is not None and info.solved.any():
+                # Some cannot carry more, and stay where they are; the others go on.
+                why = info if gone is None else why
+                gone, step = ~info.solved, 1.0 / self.load_steps
             else:
                 u = v
-                total.solved = info.solved if to == 1.0 else None  # under all loads
+                total.solved = info.solved if to == 1.0 or self._throw else None  # under all loads
                 break
+        if gone is not None and total.converged:
+            total.result, total.notes, total.solved = why.result, why.notes, info.solved
         if self._throw and total.result is Result.NONFINITE and not done:
             first = self._state(plain, step)
             first.scene.trial = True
             at = self.model.compiled.constraint.recover(u0.detach(), first.g)
             self.model.refuse_start(first.scene, at)
-        if total.converged:
-            # What an iteration may try, a solution may not be: laws are checked once more.
-            self._residual(self._state(plain), u)
+        self._lawful(plain, u, total)
         notes = self._told(step_by)
         if stepped or cuts:
             notes.append(f"load factor {done:.6g}, the load step was cut {cuts} times")
@@ -278,23 +279,58 @@ class Equation:
         else:
             end = self._state(plain)
             self._residual(end, path.u)
-            if not self._sound(end, path.u):
+            if not bool(self._sound(end, path.u).all()):
                 notes.append(f"the path carries the whole load only with {self.model.unsound}")
         self.info = NonlinearInfo(
             path.result, path.iterations, path.residual, method="newton", notes=notes
         )
         return path.u
 
-    def _sound(self, state: _State, u_hat: Tensor) -> bool:
-        """Whether a root is a solution: some have no meaning, and fewer loads at a time lead to another."""
+    def _withdraw(self, state: _State, u_hat: Tensor, info: NonlinearInfo) -> None:
+        """Take back that members are solved whose roots are no solutions."""
+        solved = torch.tensor(info.converged) if info.solved is None else info.solved
+        if not solved.any():
+            return
+        kept = solved & self._sound(state, u_hat)
+        if bool((kept == solved).all()):
+            return
+        info.solved = kept
+        if info.converged:
+            info.result = Result.NONFINITE
+            info.notes.append(
+                f"Newton's method ended with {self.model.unsound}; more load_steps lead to another "
+                "equilibrium, where there is one"
+            )
+
+    def _lawful(self, plain: tuple[Tensor, ...], u: Tensor, info: NonlinearInfo) -> None:
+        """Check laws once more, which an iteration may break on its way and a solution may not."""
+        if not info.converged:
+            if info.solved is None or not info.solved.any():
+                return
+            good = info.solved.to(u.device)
+            u = torch.where(good[..., None], u, u[good][0])
+        try:
+            self._residual(self._state(plain), u)
+            if not info.converged:
+                settle()
+        except ArgumentError as error:
+            if info.converged:
+                raise
+            info.notes.append(f"members that converged may break a law, as some do: {error}")
+            info.solved = None
+
+    def _sound(self, state: _State, u_hat: Tensor) -> Tensor:
+        """Which roots ``[*batch]`` are solutions: some have no meaning, and fewer loads at a time lead to another."""
         scene, model = state.scene, self.model
         scene.ended = True
         u = model.compiled.constraint.recover(u_hat, state.g)
         size = model.norm(model.unconstrained(scene, state.operator, state.terms, u))
         scene.ended = False
-        return bool(torch.isfinite(size).all())
+        return torch.isfinite(size).cpu()
 
-    def _newton(self, state: _State, u: Tensor, step: LaggedStep) -> tuple[Tensor, NonlinearInfo]:
+    def _newton(
+        self, state: _State, u: Tensor, step: LaggedStep, gone: Tensor | None
+    ) -> tuple[Tensor, NonlinearInfo]:
         notes: list[str] = []
         settle()  # before what is wrong makes the iteration fail
 
@@ -309,7 +345,9 @@ class Equation:
         reference = torch.maximum(self._driving(state), size(forces)).expand(u.shape[:-1])
         try:
             rest = self.model.rest(state.scene)
-            u, info = newton_batch(evaluate, step, u, self._options, reference, size, rest=rest)
+            u, info = newton_batch(
+                evaluate, step, u, self._options, reference, size, rest=rest, without=gone
+            )
         except SolveError as error:
             info = NonlinearInfo(result=error.result, method="newton", residual=float("nan"))
             notes.append(inside_step(error))
@@ -360,45 +398,3 @@ class Equation:
         self.info.require_derivative()
         values = self._values(self._state(leaves), u, recorded=False)
         return self._solve(values, b, derivative=True)
-
-
-def solve_nonlinear(
-    model: Model,
-    scene: Scene,
-    start: Tensor | None,
-    *,
-    throw: bool,
-    progress: ProgressCallback | None,
-) -> tuple[Tensor, SolveInfo]:
-    """Solve a nonlinear problem: ``u [*batch, n]``, and the report."""
-    equation = Equation(model, scene, throw=throw, progress=progress)
-    leaves = equation.leaves
-    n = model.numbering.n
-    u0 = torch.zeros(n, dtype=model.field_dtype, device=model.device)
-    if start is not None:
-        u0 = model.compiled.constraint.restrict(start)
-    with torch.no_grad():
-        plain = tuple(leaf.detach() for leaf in leaves)
-        if u0.ndim > 1:
-            one = equation.first(u0.reshape(-1, n)[0], plain)
-            check_batch(u0, one.shape[:-1], more=True)
-        batch = equation.first(u0, plain).shape[:-1]
-    u0 = u0.expand(*np.broadcast_shapes(batch, u0.shape[:-1]), n)
-    u_hat = implicit_solve(equation, u0, leaves)
-    info, linear = equation.info, equation.linear
-    if throw and not info.converged:
-        raise info.failure()
-    g = model.compiled.sides(model.given_values(scene))
-    u = model.compiled.constraint.recover(u_hat, g)
-    from torch_sla.linalg import SolveInfo
-
-    report = SolveInfo() if linear is None else replace(linear)
-    report.result = info.result if info.result is not Result.ROUNDOFF else Result.CONVERGED
-    report.iterations, report.residual = info.iterations, info.residual
-    report.history, report.notes = list(info.history), [*info.notes, *report.notes]
-    report.solved = info.solved
-    if not report.converged and report.solved is None:
-        report.solved = torch.zeros(u_hat.shape[:-1], dtype=torch.bool)
-    inner = f" with {report.method}" if linear is not None else ""
-    report.method = f"newton{inner}"
-    return u, report
