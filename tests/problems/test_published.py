@@ -108,6 +108,32 @@ def test_cooks_membrane_nearly_incompressible_does_not_lock() -> None:
     assert locked < 0.75 * reference
 
 
+@pytest.mark.parametrize(
+    ("order", "dilatation", "tip", "within"),
+    [(1, "pointwise", 2.2867, 1e-3), (1, "averaged", 6.14, 0.03), (2, "averaged", 6.93, 0.015)],
+)
+def test_cooks_membrane_at_large_strain(
+    order: int, dilatation: str, tip: float, within: float
+) -> None:
+    """The panel of rubber on 4 by 4 cells under a force of 100, its corner.
+
+    OpenGeoSys, benchmark CooksMembrane of large deformations: 2.2867 at points, 6.14 with the F-bar method of de Souza
+    Neto et al., Int. J. Solids Struct. 33 (1996), 3277-3296, on these cells; 6.93 is converged.
+    """
+    panel = cook(4, order=order, model="plane_strain")
+    rubber = HyperelasticityProblem(
+        mesh=panel.mesh,
+        order=order,
+        law="mu/2*(J1 - 3) + k/2*(J - 1)**2",
+        constants={"mu": 80.2419, "k": 40094.2},
+        dilatation=dilatation,
+        load_steps=4,
+        boundary=[Dirichlet("x < 1e-9", 0.0), Neumann("x > 48 - 1e-9", traction=[0.0, 6.25])],
+        outputs=[Probe("corner", at=[(48.0, 60.0)], quantity="u[1]")],
+    )
+    assert float(rubber.solve()["corner"]) == pytest.approx(tip, rel=within)
+
+
 def test_averaging_is_refused_where_it_does_nothing() -> None:
     mesh = RectangleMesh(cells=(2, 2))
     problem = ElasticityProblem(

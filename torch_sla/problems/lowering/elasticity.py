@@ -13,6 +13,7 @@ from torch_sla.assembly import assemble, weak
 from torch_sla.errors import SpecError
 from torch_sla.lazy import cached_property
 from torch_sla.problems.expression import Ranked
+from torch_sla.problems.lowering.averaged import is_averaged, seen_from
 from torch_sla.problems.lowering.conditions import at_path, positions
 from torch_sla.problems.lowering.material import (
     Material,
@@ -23,7 +24,6 @@ from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.motions import unstopped
 from torch_sla.problems.lowering.operators import Matrix
 from torch_sla.problems.lowering.points import PointSites
-from torch_sla.problems.lowering.sites import BasisSites
 from torch_sla.problems.lowering.terms import uniform
 from torch_sla.problems.specs.boundary import Neumann, Spring
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.lowering.motions import Holds
     from torch_sla.problems.lowering.scene import Scene
-    from torch_sla.problems.lowering.sites import Sites
+    from torch_sla.problems.lowering.sites import BasisSites, Sites
     from torch_sla.problems.specs.elasticity import ElasticityProblem
 
 __all__ = ["Elasticity"]
@@ -97,15 +97,7 @@ class Elasticity(Model):
 
     @property
     def _averaged(self) -> bool:
-        if self.spec.dilatation == "pointwise":
-            return False
-        if self.mesh.reference.is_simplex and self.spec.order == 1:
-            raise SpecError(
-                "simplices of order 1 lock with the mean volume change, too; "
-                "take order: 2, or quad and hexahedron cells",
-                path="dilatation",
-            )
-        return True
+        return is_averaged(self)
 
     # -- laws -----------------------------------------------------------------------------------
 
@@ -324,11 +316,7 @@ class Elasticity(Model):
         cells = scene.cells(sites.solution)
         allowed = self._allowed(scene, cells)
         mean = allowed.coefficients(self._dilatation(scene, cells))
-        if isinstance(sites, BasisSites) and sites.basis.facets is None:
-            return allowed.values(mean, sites.x)
-        if sites.owners is None:
-            raise SpecError("a mean over cells has no single value at a node")
-        return allowed.values(mean, sites.x, sites.owners)
+        return seen_from(sites, allowed, mean)
 
     def energy(self, scene: Scene, u: Tensor) -> Tensor:
         """Return ½ ∫ σ : (ε − ε_thermal) ``[*batch]``."""

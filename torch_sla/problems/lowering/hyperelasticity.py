@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly import assemble, weak
+from torch_sla.assembly.forms.determinants import cofactor
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.lazy import cached_property
 from torch_sla.linalg.adjoint.saving import is_followed
 from torch_sla.problems.expression import Expression, Ranked
 from torch_sla.problems.expression.functions import determinant
+from torch_sla.problems.lowering.averaged import Averages, is_averaged, seen_from
 from torch_sla.problems.lowering.bounds import require_within
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.motions import unstopped
@@ -128,15 +130,22 @@ class Hyperelasticity(Model):
             return {"lam": Ranked(lam), "mu": Ranked(mu)}
         return found
 
-    def _density(self, constants: dict[str, Ranked]) -> Callable[[Tensor], Tensor]:
-        """Return the energy per volume as a function of the deformation gradient ``[..., 3, 3]``."""
+    def _density(self, constants: dict[str, Ranked]) -> Callable[..., Tensor]:
+        """Return the energy per volume as a function of the deformation gradient ``[..., 3, 3]``.
 
-        def energy(F: Tensor) -> Tensor:
+        With a volume change ``[...]`` besides, it is the energy of the gradient scaled to that.
+        """
+
+        def energy(F: Tensor, change: Tensor | None = None) -> Tensor:
             C = F.transpose(-1, -2) @ F
             J = determinant(F)
             first = C.diagonal(dim1=-2, dim2=-1).sum(-1)
             second = 0.5 * (first**2 - (C * C).sum((-2, -1)))
             unit = J.abs() ** (-2.0 / 3.0)
+            if change is not None:
+                scale = (change / J).abs() ** (2.0 / 3.0)
+                unit = change.abs() ** (-2.0 / 3.0)
+                first, second, J = scale * first, scale**2 * second, change
             invariants = {
                 "I1": first,
                 "I2": second,
@@ -156,23 +165,73 @@ class Hyperelasticity(Model):
             slope = torch.nn.functional.pad(slope, (0, 1, 0, 1))
         return slope + torch.eye(3, dtype=slope.dtype, device=slope.device)
 
-    def _piola(self, scene: Scene, sites: Sites) -> tuple[Tensor, Tensor, Tensor]:
-        """Return F, the energy per volume and P = ∂W/∂F ``[..., 3, 3]``, differentiable further."""
+    def _piola(
+        self,
+        scene: Scene,
+        sites: Sites,
+        change: Tensor | None = None,
+        pressure: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return F, the energy per volume and P ``[..., 3, 3]``, differentiable further.
+
+        P is ∂W/∂F; where the volume change is averaged, it is ∂W/∂F with that held plus the averaged pressure times the
+        cofactor of F, which is what the energy of the cell resists ∇u at a point with.
+        """
         slope = sites.field("grad(u)").tensor
         constants = self._constants(scene, sites)
-        inputs = [slope, *(c.tensor for c in constants.values())]
+        averages = [x for x in (change, pressure) if x is not None]
+        inputs = [slope, *(c.tensor for c in constants.values()), *averages]
         recorded = any(is_followed(x) for x in inputs)
         with torch.enable_grad():
             F = self._deformation(slope)
             # All batch dimensions before differentiating, so that members are not summed.
-            shape = np.broadcast_shapes(F.shape[:-2], *(c.tensor.shape for c in constants.values()))
-            F = F.expand(*shape, 3, 3)
+            shapes = [c.tensor.shape for c in constants.values()] + [x.shape for x in averages]
+            F = F.expand(*np.broadcast_shapes(F.shape[:-2], *shapes), 3, 3)
             F = F if F.requires_grad else (F if recorded else F.detach()).requires_grad_()
-            W = self._density(constants)(F)
+            W = self._density(constants)(F, change)
             if not W.requires_grad:
                 raise ArgumentError("law: the energy does not depend on the deformation")
             (P,) = torch.autograd.grad(W.sum(), F, create_graph=recorded)
+            if pressure is not None:
+                P = P + pressure[..., None, None] * cofactor(F)
         return (F, W, P) if recorded else (F.detach(), W.detach(), P.detach())
+
+    # -- the averaged volume change -------------------------------------------------------------
+
+    @property
+    def _averaged(self) -> bool:
+        return is_averaged(self)
+
+    def _averages(self, scene: Scene) -> Averages:
+        """Return the volume change and the pressure, which are averaged over cells, in this order."""
+        allowed = weak.CellPolynomials(scene.cells().basis)
+        return Averages(allowed, (self._volume_change, partial(self._resistance, scene)))
+
+    def _volume_change(self, sites: Sites) -> Tensor:
+        return determinant(self._deformation(sites.field("grad(u)").tensor))
+
+    def _resistance(self, scene: Scene, sites: Sites, change: Tensor) -> Tensor:
+        """Return the derivative of the energy by the averaged volume change ``[*batch, n, q]``."""
+        slope = sites.field("grad(u)").tensor
+        constants = self._constants(scene, sites)
+        inputs = [slope, change, *(c.tensor for c in constants.values())]
+        recorded = any(is_followed(x) for x in inputs)
+        with torch.enable_grad():
+            shapes = (c.tensor.shape for c in constants.values())
+            shape = np.broadcast_shapes(slope.shape[:-2], change.shape, *shapes)
+            full = change.expand(shape)
+            full = full if recorded and full.requires_grad else full.detach().requires_grad_()
+            W = self._density(constants)(self._deformation(slope), full)
+            (p,) = torch.autograd.grad(W.sum(), full, create_graph=recorded, materialize_grads=True)
+        return p if recorded else p.detach()
+
+    def _averages_at(self, scene: Scene, sites: Sites) -> list[Tensor]:
+        """Return the averaged volume change and pressure at sites ``[*batch, n, q]``; none where none are averaged."""
+        if not self._averaged:
+            return []
+        averages = self._averages(scene)
+        found = averages.coefficients(scene.cells(sites.solution))
+        return [seen_from(sites, averages.allowed, c) for c in found]
 
     def refuse_start(self, scene: Scene, u: Tensor) -> None:
         """Raise where the energy has no stress or no stiffness at a displacement."""
@@ -227,19 +286,21 @@ class Hyperelasticity(Model):
 
     def terms(self, scene: Scene) -> list[Term]:
         """Return the internal forces, and the pressures that follow the surface."""
-        found = [Term(scene.cells(), partial(self._internal, scene))]
+        averages = self._averages(scene) if self._averaged else None
+        found = [Term(scene.cells(), partial(self._internal, scene), averages=averages)]
         for i, condition in self.conditions(Neumann):
             if condition.pressure is not None:
                 sites = self.at_condition(scene, i)
                 found.append(Term(sites, partial(self._pressure, scene, i)))
         return found
 
-    def _internal(self, scene: Scene, sites: BasisSites) -> Duals:
+    def _internal(self, scene: Scene, sites: BasisSites, *averages: Tensor) -> Duals:
         dim = self.mesh.dim
-        F, _, P = self._piola(scene, sites)
+        F, _, P = self._piola(scene, sites, *averages)
         if scene.ended:
             # Most laws are finite there, so that Newton's method may come to rest in it.
-            P = torch.where((determinant(F) > 0)[..., None, None], P, torch.nan)
+            for J in (determinant(F), *averages[:1]):
+                P = torch.where((J > 0)[..., None, None], P, torch.nan)
         return {"u": Dual(gradient=P[..., :dim, :dim])}
 
     def _pressure(self, scene: Scene, i: int, sites: BasisSites) -> Duals:
@@ -264,15 +325,16 @@ class Hyperelasticity(Model):
 
     def derived(self, name: str, scene: Scene, sites: Sites) -> Ranked:
         """Evaluate a tensor or a scalar of the deformed state."""
-        if name in ("F", "J", "strain"):
+        if name in ("F", "strain"):
             F = self._deformation(sites.field("grad(u)").tensor)
             if name == "F":
                 return Ranked(F, 2)
-            if name == "J":
-                return Ranked(determinant(F))
             eye = torch.eye(3, dtype=F.dtype, device=F.device)
             return Ranked(0.5 * (F.transpose(-1, -2) @ F - eye), 2)
-        F, W, P = self._piola(scene, sites)
+        averages = self._averages_at(scene, sites)
+        if name == "J":
+            return Ranked(averages[0] if averages else self._volume_change(sites))
+        F, W, P = self._piola(scene, sites, *averages)
         if name == "energy_density":
             return Ranked(W)
         if name == "piola":

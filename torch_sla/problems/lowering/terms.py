@@ -29,6 +29,7 @@ from torch_sla.assembly.forms.contract import (
 from torch_sla.problems.lowering.sites import Fields
 
 if TYPE_CHECKING:
+    from torch_sla.problems.lowering.averaged import Averages
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import BasisSites
 
@@ -57,11 +58,18 @@ class Term:
         ``sites -> {test: Dual}``, with the solution seen at the sites.
     trials
         Unknowns it depends on.
+    averages
+        Functions that are averaged over each cell, which the duals take after the sites; of a single unknown.
     """
 
     sites: BasisSites
-    duals: Callable[[BasisSites], Duals]
+    duals: Callable[..., Duals]
     trials: tuple[str, ...] = ("u",)
+    averages: Averages | None = None
+
+    def at(self, sites: BasisSites) -> Duals:
+        """Evaluate the duals where the solution is seen."""
+        return self.duals(sites, *(() if self.averages is None else self.averages.at(sites)))
 
 
 def uniform(value: Tensor, rank: int, make: Callable[[Tensor], Tensor]) -> Tensor:
@@ -91,7 +99,7 @@ def residual(scene: Scene, terms: Iterable[Term], u: Tensor) -> Tensor | None:
         sites = term.sites.seeing(scene.fields(term.sites.basis, u))
         facets = sites.basis.facets
         parts = {}
-        for name, dual in term.duals(sites).items():
+        for name, dual in term.at(sites).items():
             stacked, shape = _stack(dual, scene.model.ranks[name])
             basis = scene.geometry.basis(name, facets)
             parts[name] = element_vectors(stacked, basis, shape)
@@ -134,8 +142,12 @@ def _tangent(scene: Scene, term: Term, u: Tensor, recorded: bool) -> Tensor | No
     sites = term.sites.seeing(Fields(get, ranks))
     facets, numbering = sites.basis.facets, scene.model.numbering
     blocks: dict[tuple[str, str], Tensor] = {}
-    flat = [leaf for name in term.trials for leaf in leaves[name]]
-    duals = term.duals(sites)
+    averages = term.averages
+    held = []
+    if averages is not None:
+        held = [_leaf(x, recorded) for x in averages.at(term.sites.seeing(plain))]
+    flat = [leaf for name in term.trials for leaf in leaves[name]] + held
+    duals = term.duals(sites, *held)
     rows: list[tuple[str, Tensor]] = []
     shapes = {}
     for test, dual in duals.items():
@@ -162,7 +174,13 @@ def _tangent(scene: Scene, term: Term, u: Tensor, recorded: bool) -> Tensor | No
             alone = numbering.fields[trial] if len(numbering.fields) == 1 else None
             if alone is not None and facets is None:
                 basis = scene.geometry.basis(trial)
-                return matrix_values(C.flatten(0, 1), None, basis, alone, parts, shapes[test])
+                shape = shapes[test]
+                values = matrix_values(C.flatten(0, 1), None, basis, alone, parts, shape)
+                if averages is None:
+                    return values
+                by_average = [[g[2 + j] for g in grads_of] for j in range(len(held))]
+                slopes = averages.slopes(sites, held, leaves[trial], recorded=recorded)
+                return values + alone.assemble_matrix(averages.chained(by_average, slopes, shape))
             blocks[test, trial] = element_matrices(
                 C,
                 scene.geometry.basis(trial, facets),
@@ -174,7 +192,8 @@ def _tangent(scene: Scene, term: Term, u: Tensor, recorded: bool) -> Tensor | No
 
 
 def _leaf(x: Tensor, recorded: bool) -> Tensor:
-    return x if recorded and x.requires_grad else x.detach().requires_grad_()
+    # A view, which what was made of the tensor before does not depend on.
+    return x.view_as(x) if recorded and x.requires_grad else x.detach().requires_grad_()
 
 
 def _columns(

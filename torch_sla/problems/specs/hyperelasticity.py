@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from torch_sla.errors import ExpressionError, SpecError
+from torch_sla.problems.expression import degree
 from torch_sla.problems.specs.field_problem import FieldProblem
 from torch_sla.problems.specs.place import NONNEGATIVE, Place
 from torch_sla.problems.specs.value import Load, Value  # noqa: TC001
@@ -89,6 +90,12 @@ class HyperelasticityProblem(FieldProblem):
         default_factory=FrozenMap,
         description="The constants of the law, by name (moduli in Pa); none for an energy in numbers.",
     )
+    dilatation: Literal["pointwise", "averaged"] = Field(
+        default="pointwise",
+        description="averaged takes the mean volume change of each cell, on quad and hexahedron of order 2 a "
+        "linear one, which keeps nearly incompressible bodies from locking (quad, hexahedron, or order 2; laws with J1 "
+        "and J2, or I1 and I2 linearly).",
+    )
     body_force: Annotated[Load | None, Place("cells", (1,), size="space")] = Field(
         default=None, description="Force per undeformed volume (N/m³)."
     )
@@ -132,4 +139,19 @@ class HyperelasticityProblem(FieldProblem):
         unused = given - self.law.expression.names  # type: ignore[attr-defined]
         if unused:
             raise SpecError(f"the law does not use {sorted(unused)[0]!r}", path="constants")
+        return self
+
+    @model_validator(mode="after")
+    def _check_dilatation(self) -> Self:
+        if self.dilatation == "averaged" and self.law not in ("neo_hookean", "mooney_rivlin"):
+            split = self.law != "saint_venant_kirchhoff" and (
+                degree(self.law.expression, {"I1", "I2"}, {*INVARIANTS, *self.constants}) <= 1  # type: ignore[attr-defined]
+            )
+            if not split:
+                raise SpecError(
+                    "averaged needs a law that resists the change of volume by functions of J, and this one has I1 or "
+                    "I2 other than linearly; write it with J1 and J2 (J1 = I1/J**(2/3), J2 = I2/J**(4/3)), as in "
+                    "mu/2*(J1 - 3) + k/2*(J - 1)**2, or take neo_hookean or mooney_rivlin",
+                    path="dilatation",
+                )
         return self
