@@ -51,7 +51,7 @@ def test_it_goes_on(file: Path, tmp_path) -> None:
     assert run("optimize", file, "-o", tmp_path / "run").exit_code == 0
     again = run("optimize", file, "-o", tmp_path / "run")
     assert again.exit_code == 2
-    assert "holds a run already" in again.output
+    assert "holds a run already: --resume" in again.output
     longer = ["--set", "optimizer.max_iterations=8", "--json"]
     done = run("optimize", file, "-o", tmp_path / "run", "--resume", *longer)
     assert done.exit_code == 0, done.output

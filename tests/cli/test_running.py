@@ -98,7 +98,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_table(
     assert any(kept.glob("state-000000004*"))  # though it was not yet time to save
     refused = inside("solve", cases, *options)
     assert refused.exit_code == 2
-    assert "was not finished: --resume" in refused.stderr
+    assert "holds a run already: --resume" in refused.stderr
     done = shell("solve", cases, *options, "--resume")
     assert done.returncode == 0, done.stderr
     assert not kept.exists()

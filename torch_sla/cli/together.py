@@ -170,14 +170,8 @@ def where_kept(problem: Any, kept: Path, *, resume: bool) -> dict[str, Any]:
                 "go, or case after case: leave it out"
             )
         return {}
-    from torch_sla.problems.folder import held
-
     if kept.exists() and not kept.is_dir():
         raise ArgumentError(f"{kept} is a file, where the run is to be kept; move it away")
-    if held(kept) and not resume:
-        raise ArgumentError(
-            f"{kept} holds a run that was not finished: --resume goes on with it; delete the folder to start again"
-        )
     return going_on(kept, resume=resume)
 
 
@@ -210,10 +204,21 @@ def draw_convergence(found: DesignSolution, folder: Path) -> list[Path]:
 
 
 def going_on(folder: Path, *, resume: bool, said: bool = True) -> dict[str, Any]:
-    """Return the arguments that go on with a run, or begin one; said where there is none to go on with."""
+    """Return the arguments that go on with a run, or begin one; said where there is none to go on with.
+
+    Raises
+    ------
+    ArgumentError
+        Where there is a run, and nobody said what is to become of it.
+    """
     from torch_sla.problems.folder import held
 
     there = held(folder)
+    if there and not resume:
+        raise ArgumentError(
+            f"{folder} holds a run already: --resume goes on with it; to start again, delete the folder or take "
+            "another with -o"
+        )
     if resume and not there and said:
         err.print(f"--resume: {folder} holds no run that was stopped; starting anew", markup=False)
     return {"resume" if resume and there else "folder": folder}
