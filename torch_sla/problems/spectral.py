@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["Spectral"]
+__all__ = ["Spectral", "notes_on_rest"]
 
 
 class Spectral:
@@ -74,3 +74,16 @@ class Spectral:
                 f"no {name!r} here: these eigenvalues are {' '.join(self.spec.called)}"
             )
         return of(self.eigenvalues)
+
+
+def notes_on_rest(w: Tensor, rest: Tensor | float) -> list[str]:
+    """Return what there is to say of eigenvalues ``[*batch, k]`` up to `rest`, which are nothing but rounding.
+
+    Examples
+    --------
+    >>> import torch
+    >>> notes_on_rest(torch.tensor([1e-12, -1e-13, 2.0]), 1e-9)
+    ['2 eigenvalues are those of rigid motions, 0 to rounding']
+    """
+    count = max((w.detach().abs() <= rest).sum(-1).flatten().tolist(), default=0)
+    return [f"{count} eigenvalues are those of rigid motions, 0 to rounding"] if count else []

@@ -25,6 +25,7 @@ from torch_sla.problems.lowering.complex_modes import general_pairs
 from torch_sla.problems.lowering.damping import proportional, undeformed
 from torch_sla.problems.lowering.states import refuse_start
 from torch_sla.problems.results import Drawn
+from torch_sla.problems.spectral import notes_on_rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -313,12 +314,8 @@ class ModalSolution(Drawn, AlgebraSolution):
         single = len(inner.ranks) == 1
         shaped = inner.numbering.shaped(flat, next(iter(inner.ranks))) if single else flat
         self._flat, self._mass, self._scene = flat, mass, scene
-        report = SolveInfo(method=found.method, backend="eigsh", notes=list(found.notes))
-        still = (w.detach().abs() <= rest).sum(-1)
-        if bool((still > 0).any()):
-            report.notes.append(
-                f"{int(still.max())} eigenvalues are those of rigid motions, 0 to rounding"
-            )
+        notes = [*found.notes, *notes_on_rest(w, rest)]
+        report = SolveInfo(method=found.method, backend="eigsh", notes=notes)
         self.rest = rest.to(home) if isinstance(rest, torch.Tensor) else rest
         outputs = components(model.spec, w, home)
         super().__init__(

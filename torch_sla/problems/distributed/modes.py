@@ -27,7 +27,7 @@ from torch_sla.problems.lowering.algebra import components
 from torch_sla.problems.lowering.parameters import must_enter
 from torch_sla.problems.lowering.states import refuse_start
 from torch_sla.problems.report.pieces import Frame
-from torch_sla.problems.spectral import Spectral
+from torch_sla.problems.spectral import Spectral, notes_on_rest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -266,6 +266,7 @@ class DistributedModalSolution(Spectral, DistributedSolution):
         home = scene.home
         self.eigenvalues, self._mass = w.to(home), mass
         self.rest = rest.to(home) if isinstance(rest, Tensor) else rest
+        info.notes += notes_on_rest(w, rest)
         outputs = components(problem.spec, w, home)
         super().__init__(problem, flat, outputs, info, home, scene.points)
         self.outputs |= {name: getattr(self, name) for name in self.spec.called}
