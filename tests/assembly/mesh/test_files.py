@@ -386,6 +386,20 @@ def test_a_gmsh_file_that_is_damaged_is_told_as_it_is(tmp_path):
         fem.read_mesh(path)
 
 
+def test_a_binary_gmsh_file_whose_nodes_have_other_numbers_is_told_of(tmp_path):
+    path = tmp_path / "m.msh"
+    cells = [("triangle", np.array([[0, 1, 2], [0, 2, 3]]))]
+    meshio.write(path, meshio.Mesh(POINTS[:4], cells), file_format="gmsh22")
+    assert fem.read_mesh(path).n_cells == 2
+    data, node = path.read_bytes(), struct.pack("<i3d", 4, *POINTS[3])
+    assert data.count(node) == 1
+    path.write_bytes(data.replace(node, struct.pack("<i3d", 7, *POINTS[3])))
+    with pytest.raises(
+        MeshError, match=r"nodes 1, 2, 3 \.\.\. in this order; write it in format 4\.1"
+    ):
+        fem.read_mesh(path)
+
+
 def test_a_gmsh_file_that_ends_too_early_is_told_of(tmp_path):
     """Of rows that end too early meshio makes shorter ones."""
     mesh, path = fem.rectangle_mesh((2, 1)), tmp_path / "m.msh"

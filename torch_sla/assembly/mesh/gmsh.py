@@ -66,12 +66,24 @@ def names_of_groups(path: Path) -> Mapping[tuple[int, int], str]:
 
 
 def read_by_meshio(path: Path) -> meshio.Mesh:
-    """Read a file of any format by meshio; one of gmsh that it cannot read, without its groups of format 4."""
+    """Read a file of any format by meshio; one of gmsh that it cannot read, without its groups of format 4.
+
+    Raises
+    ------
+    MeshError
+        If it is a binary one of format 2 that meshio does not read.
+    """
     import meshio
 
     try:
         return meshio.read(path)
-    except (Exception, SystemExit):
+    except (Exception, SystemExit) as error:
+        head, _ = _before_nodes(path)
+        if head is not None and (head[1][:1], head[2]) == (b"2", b"1"):
+            raise MeshError(
+                f"path: meshio cannot read {path}: of binary files of format {head[1].decode()} it reads those that "
+                "are whole and have nodes 1, 2, 3 ... in this order; write it in format 4.1, or as text"
+            ) from error
         with _without_entities(path) as copy:
             if copy is None:
                 raise
