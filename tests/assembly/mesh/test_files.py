@@ -361,6 +361,72 @@ def test_groups_of_gmsh_in_two_dimensions_and_cells_in_none(tmp_path, wall, seco
     assert fem.read_mesh(tmp_path / "bodies.npz").key == mesh.key
 
 
+def entities(parts: bool, binary: bool) -> bytes:
+    """Write a surface and a curve with their groups, or three pieces that they are cut into and one ghost."""
+    found = b""
+
+    def put(kind: str, *numbers: float) -> None:
+        nonlocal found
+        found += (
+            struct.pack(f"<{len(numbers)}{kind}", *numbers)
+            if binary
+            else b"%s\n" % " ".join(map(str, numbers)).encode()
+        )
+
+    if parts:
+        put("Q", 2)
+        put("Q", 1)
+        put("i", 40, 2)
+    put("Q", 0, 1, 2 if parts else 1, 0)
+    for dim, tag, part, group in (
+        ((1, 3, 1, 8), (2, 5, 1, 7), (2, 6, 2, 7))
+        if parts
+        else (
+            (1, 1, 0, 8),
+            (2, 1, 0, 7),
+        )
+    ):
+        put("i", tag)
+        if parts:
+            put("i", dim, 1)
+            put("Q", 1)
+            put("i", part)
+        put("d", 0.0, 0.0, 0.0, 1.0, 1.0, 0.0)
+        put("Q", 1)
+        put("i", group)
+        put("Q", 0)
+    return found
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_pieces_of_a_partitioned_gmsh_mesh_are_in_the_groups_of_the_whole(tmp_path, binary):
+    def pack(kinds: str, *numbers: float) -> bytes:
+        return (
+            struct.pack(f"<{kinds}", *numbers)
+            if binary
+            else b" ".join(b"%r" % n for n in numbers) + b"\n"
+        )
+
+    tags = pack("QQQQ", 1, 2, 3, 4) if binary else b"1\n2\n3\n4\n"
+    nodes = pack("4Q", 1, 4, 1, 4) + pack("iiiQ", 2, 5, 0, 4) + tags
+    nodes += b"".join(pack("ddd", *x) for x in POINTS[:4].tolist())
+    cells = pack("4Q", 3, 3, 1, 3) + pack("iiiQ", 1, 3, 1, 1) + pack("3Q", 1, 1, 2)
+    cells += pack("iiiQ", 2, 5, 2, 1) + pack("4Q", 2, 1, 2, 3)
+    cells += pack("iiiQ", 2, 6, 2, 1) + pack("4Q", 3, 1, 3, 4)
+    names = b'$PhysicalNames\n2\n1 8 "wall"\n2 7 "all of it"\n$EndPhysicalNames\n'
+    sections = {"Entities": entities(False, binary), "PartitionedEntities": entities(True, binary)}
+    one = struct.pack("<i", 1) + b"\n" if binary else b""
+    data = b"$MeshFormat\n4.1 %d 8\n%s$EndMeshFormat\n%s" % (binary, one, names)
+    for name, body in {**sections, "Nodes": nodes, "Elements": cells}.items():
+        data += b"$%s\n%s\n$End%s\n" % (name.encode(), body, name.encode())
+    path = tmp_path / "parts.msh"
+    path.write_bytes(data)
+    mesh = fem.read_mesh(path)
+    assert {name: index.tolist() for name, index in mesh.cell_tags.items()} == {"all of it": [0, 1]}
+    (wall,) = mesh.facets[mesh.facet_tags["wall"]].tolist()
+    assert sorted(wall) == [0, 1]
+
+
 def test_a_gmsh_file_of_format_2_names_groups_of_each_dimension(tmp_path):
     path = tmp_path / "plate.msh"
     head = '$PhysicalNames\n2\n1 1 "steel"\n2 1 "steel"\n$EndPhysicalNames\n'
@@ -379,7 +445,9 @@ def test_a_gmsh_file_that_is_damaged_is_told_as_it_is(tmp_path):
     path = tmp_path / "bodies.msh"
     whole = GMSH_41.format(wall=6, second="0", sign="")
     path.write_text(whole.replace("0 0 1 2\n", "0 0 1 3\n"))
-    with pytest.raises(MeshError, match=r"section \$Entities of .* is not as format 4.1 has it"):
+    with pytest.raises(
+        MeshError, match=r"section \$Entities or .* of .* is not as format 4.1 has it"
+    ):
         fem.read_mesh(path)
     path.write_text(whole[: whole.index("$Elements")])
     with pytest.raises(MeshError, match="meshio cannot read"):

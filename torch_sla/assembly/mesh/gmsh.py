@@ -1,10 +1,10 @@
 """What meshio loses of gmsh files: names that groups of two dimensions share, and groups of files of format 4.
 
 Of several groups of a curve, surface or volume without names it keeps the first, and it reads no file of format 4 that
-has cells in no group beside cells in one.
+has cells in no group beside cells in one, or is partitioned.
 
-Source: MSH file format version 4.1, Gmsh reference manual, sections "PhysicalNames" and "Entities" (in 4.0 points have
-a box as well).
+Source: MSH file format version 4.1, Gmsh reference manual, sections "PhysicalNames", "Entities" (in 4.0 points have a
+box as well) and "PartitionedEntities".
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ _HEAD = re.compile(rb"\$MeshFormat\s+([24][.\d]*)\s+([01])\s+([48])\s")
 _NAMES = re.compile(rb"\$PhysicalNames\s(.*?)\$EndPhysicalNames", re.DOTALL)
 _NAME = re.compile(r'\s*(\d+)\s+(\d+)\s+"(.*)"\s*')
 _BEGIN, _END = b"$Entities", b"$EndEntities"
+_PARTS, _END_PARTS = b"$PartitionedEntities", b"$EndPartitionedEntities"
 _BLOCK = 1 << 20
 
 
 def groups_of_entities(path: Path) -> Mapping[tuple[int, int], tuple[int, ...]]:
     """Return the numbers of the groups of points, curves, surfaces and volumes, by dimension and number of these.
 
+    Those of a partitioned mesh are pieces with numbers of their own, which are in the groups of what they are cut from.
     In the file a number is negative where the group has the curve or surface turned around.
 
     Parameters
@@ -48,10 +50,15 @@ def groups_of_entities(path: Path) -> Mapping[tuple[int, int], tuple[int, ...]]:
     if head is None or not head[1].startswith(b"4") or begin < 0 or end < 0:
         return {}
     try:
-        return _groups(head, text, begin, end)
+        found = _groups(head, text[begin + len(_BEGIN) + 1 : end], False)
+        begin, end = text.find(_PARTS), text.find(_END_PARTS)
+        if 0 <= begin < end and head[1] == b"4.1":
+            found |= _groups(head, text[begin + len(_PARTS) + 1 : end], True)
+        return found
     except (ValueError, IndexError) as error:
         raise MeshError(
-            f"path: section $Entities of {path} is not as format {head[1].decode()} has it ({error}); write it again"
+            f"path: section $Entities or $PartitionedEntities of {path} is not as format "
+            f"{head[1].decode()} has it ({error}); write it again"
         ) from error
 
 
@@ -112,20 +119,26 @@ def _before_nodes(path: Path) -> tuple[re.Match[bytes] | None, bytes]:
     with path.open("rb") as file:
         text = file.read(_BLOCK)
         head = _HEAD.search(text)
-        while head and _END not in text and b"$Nodes" not in text and (more := file.read(_BLOCK)):
+        while head and b"$Nodes" not in text and (more := file.read(_BLOCK)):
             text += more
     return head, text
 
 
 def _groups(
-    head: re.Match[bytes], text: bytes, begin: int, end: int
+    head: re.Match[bytes], section: bytes, in_parts: bool
 ) -> dict[tuple[int, int], tuple[int, ...]]:
-    numbers = _Numbers(text[begin + len(_BEGIN) + 1 : end], head[2] == b"0")
+    numbers = _Numbers(section, head[2] == b"0")
     size, corner = f"u{head[3].decode()}", 3 if head[1] == b"4.1" else 6
+    if in_parts:
+        numbers.skip(size, 1)  # how many parts
+        numbers.skip("i4", 2 * numbers.take(size, 1)[0])  # ghosts
     found = {}
     for dim, count in enumerate(numbers.take(size, 4)):
         for _ in range(count):
             (entity,) = numbers.take("i4", 1)
+            if in_parts:
+                numbers.skip("i4", 2)  # what it is cut from
+                numbers.skip("i4", numbers.take(size, 1)[0])
             numbers.skip("f8", 6 if dim else corner)
             groups = numbers.take("i4", numbers.take(size, 1)[0])
             if dim:
