@@ -264,3 +264,16 @@ def test_half_precision_is_refused_with_what_to_convert_to() -> None:
         values = torch.ones(2, dtype=torch.complex64).to(torch.complex32)
     with pytest.raises(DTypeError, match=r"values\.to\(torch\.complex64\)"):
         SparseTensor(values, i, i, (2, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64])
+@pytest.mark.parametrize("count", [0, 1, 259])
+def test_fewer_entries_than_rows_are_no_factors(count: int, dtype: torch.dtype) -> None:
+    """Once, single precision went on without end."""
+    n, i = 260, torch.arange(count)
+    A = SparseTensor(torch.ones(count, dtype=dtype), i, i, (n, n))
+    with pytest.raises(SolveError) as caught:
+        A.lu()
+    assert caught.value.result is Result.SINGULAR
+    assert float(A.det().real) == 0
+    assert float(A.real().eigsh(k=1, which="SM")[0].abs()) < 1e-6

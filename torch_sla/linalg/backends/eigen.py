@@ -71,6 +71,11 @@ class Eigen(Backend):
     def factorize(self, symbolic: Symbolic, values: Tensor, options: SolveOptions) -> Numeric:
         if symbolic.method not in _DIRECT:
             return self._preconditioner(symbolic, values, options)
+        pattern = symbolic.pattern
+        if symbolic.method == "lu" and pattern.nnz_csr < pattern.shape[0]:
+            # With next to no entries Eigen estimates factors of no size, and grows them without end.
+            row = int((pattern.crow.diff() == 0).nonzero()[0])
+            raise SolveError(Result.SINGULAR, f"structurally singular: row {row} has no entries")
         try:
             factor = symbolic.payload.factorize(values)
         except MemoryError as error:
