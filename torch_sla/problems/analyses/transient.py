@@ -133,6 +133,8 @@ class Transient(Analysis):
         end = steps[-1][0].end if steps else 0.0
         taken = taking.taken(march.scheme, march.grid, end, state, known=bool(steps))
         report, times, events, records = self._report(march, taking, state, records)
+        if report.converged:
+            report.notes += taken.model.cautions(taken.scene, taken.u.detach())
         return TransientSolution(self, taken, records, events, report, times, steps, state)
 
     def _report(

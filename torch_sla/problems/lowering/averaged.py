@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.sites import Sites
 
-__all__ = ["Averages", "is_averaged", "seen_from"]
+__all__ = ["Averages", "is_averaged", "locking", "seen_from"]
+
+_LOCKS = 50.0
+"""Bulk by shear modulus from which on cells lock, that of a Poisson's ratio of 0.49."""
 
 
 def is_averaged(model: Model) -> bool:
@@ -44,6 +47,32 @@ def is_averaged(model: Model) -> bool:
             path="dilatation",
         )
     return True
+
+
+def locking(model: Model, bulk: Tensor, shear: Tensor, *, splits: bool = True) -> list[str]:
+    """Return what to say of a body that resists the change of volume at points.
+
+    Parameters
+    ----------
+    bulk, shear
+        Its moduli at small strains ``[*batch, n|1, q|1]``.
+    splits
+        Whether its law can be averaged.
+    """
+    stiff = (shear > 0) & (bulk > _LOCKS * shear)
+    if not bool(stiff.any()):
+        return []
+    spec: Any = model.spec
+    ratio, cell = float((bulk / shear)[stiff].max()), model.mesh.cell
+    lost = "a third" if spec.order == 1 else "a tenth"
+    law = "" if splits else "a law of J1, J2 and J with "
+    low = "order: 2 and " if model.mesh.reference.is_simplex and spec.order == 1 else ""
+    note = (
+        f"nearly incompressible: the bulk modulus is up to {ratio:.4g} times the shear modulus, and from {_LOCKS:g} "
+        f"times on (a Poisson's ratio of 0.49) {cell} cells of order {spec.order} lock: coarse meshes lose {lost} of "
+        f"the displacement and more, and pressures oscillate; give {law}{low}dilatation: averaged"
+    )
+    return [note]
 
 
 def seen_from(sites: Sites, allowed: CellPolynomials, coefficients: Tensor) -> Tensor:

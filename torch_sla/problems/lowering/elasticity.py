@@ -13,7 +13,7 @@ from torch_sla.assembly import assemble, weak
 from torch_sla.errors import SpecError
 from torch_sla.lazy import cached_property
 from torch_sla.problems.expression import Ranked
-from torch_sla.problems.lowering.averaged import is_averaged, seen_from
+from torch_sla.problems.lowering.averaged import is_averaged, locking, seen_from
 from torch_sla.problems.lowering.conditions import at_path, positions
 from torch_sla.problems.lowering.material import (
     Material,
@@ -256,6 +256,15 @@ class Elasticity(Model):
         factor = self.measure(scene, cells)
         stress = stress if factor is None else factor[..., None, None] * stress
         return assemble(weak.initial_stress, self.dofs, basis=cells.basis, s=stress)
+
+    def cautions(self, scene: Scene, u: Tensor) -> list[str]:
+        """Tell of an isotropic body that locks; a sheet may change its thickness and does not."""
+        if self._averaged or self.kind == "plane_stress":
+            return []
+        with torch.no_grad():
+            material = self._material(scene, scene.cells(u))
+        lam, mu = material.lam, material.mu
+        return [] if lam is None or mu is None else locking(self, lam + 2.0 / 3.0 * mu, mu)
 
     # -- outputs --------------------------------------------------------------------------------
 

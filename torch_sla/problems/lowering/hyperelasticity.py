@@ -17,7 +17,7 @@ from torch_sla.lazy import cached_property
 from torch_sla.linalg.adjoint.saving import is_followed
 from torch_sla.problems.expression import Expression, Ranked
 from torch_sla.problems.expression.functions import determinant
-from torch_sla.problems.lowering.averaged import Averages, is_averaged, seen_from
+from torch_sla.problems.lowering.averaged import Averages, is_averaged, locking, seen_from
 from torch_sla.problems.lowering.bounds import require_within
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.motions import unstopped
@@ -232,6 +232,28 @@ class Hyperelasticity(Model):
         averages = self._averages(scene)
         found = averages.coefficients(scene.cells(sites.solution))
         return [seen_from(sites, averages.allowed, c) for c in found]
+
+    def cautions(self, scene: Scene, u: Tensor) -> list[str]:
+        """Tell of a body that locks, by the curvature of its energy where it is undeformed."""
+        if self._averaged:
+            return []
+        with torch.no_grad():
+            constants = self._constants(scene, scene.cells(u))
+        like = torch.zeros((), dtype=self.dtype, device=self.device)
+        for value in constants.values():
+            like = like + 0.0 * value.tensor
+        # W = 9/2 bulk t² where all axes stretch by t, and 2 shear t² where one stretches and one shrinks.
+        curvatures = []
+        for axes, by in ((1.0, 1.0, 1.0), 9.0), ((1.0, -1.0, 0.0), 4.0):
+            with torch.enable_grad():
+                t = like.clone().requires_grad_()
+                F = torch.diag_embed(1.0 + t[..., None] * like.new_tensor(axes))
+                (slope,) = torch.autograd.grad(
+                    self._density(constants)(F).sum(), t, create_graph=True
+                )
+                (second,) = torch.autograd.grad(slope.sum(), t, materialize_grads=True)
+            curvatures.append(second / by)
+        return locking(self, *curvatures, splits=self.spec.splits)
 
     def refuse_start(self, scene: Scene, u: Tensor) -> None:
         """Raise where the energy has no stress or no stiffness at a displacement."""

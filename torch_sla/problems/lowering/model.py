@@ -130,7 +130,7 @@ class Model(Physics):
             taken, report = solve_shapes(
                 shapes, values, points, start, throw=throw, progress=progress
             )
-            return self._solution(taken, taken.outputs(), report, info=info)
+            return self._solution(shapes, taken, taken.outputs(), report, info=info)
         fast = None if start is not None else superposed(self, scene)
         blocks = None if start is not None or fast is not None else blocks_of(self, scene)
         if fast is not None:
@@ -145,12 +145,20 @@ class Model(Physics):
             scene.trial = not report.converged
             taken = Taken(self, scene, operator, self.widened(scene, u))
             outputs = taken.outputs()
-        return self._solution(taken, outputs, report, info=info)
+        return self._solution(shapes, taken, outputs, report, info=info)
 
-    @staticmethod
     def _solution(
-        taken: Taken, outputs: dict[str, Tensor], report: SolveInfo, *, info: bool
+        self,
+        shapes: Shapes,
+        taken: Taken,
+        outputs: dict[str, Tensor],
+        report: SolveInfo,
+        *,
+        info: bool,
     ) -> Solution:
+        if report.converged:
+            first = shapes.apart(taken.u.detach(), 1)[0]
+            report.notes += self.cautions(shapes.scenes[0], first)
         taken.forget()
         if not info:
             report.history.clear()

@@ -138,6 +138,11 @@ class Physics(Frame, ABC):
         """Assemble what multiplies rates of u: the mass, tested as the rest of the residual is ``[*batch, nnz]``."""
         return self.mass(scene)
 
+    def cautions(self, scene: Scene, u: Tensor) -> list[str]:
+        """Return what a report says of a solution that is what was asked for, and may be far from the truth."""
+        del scene, u
+        return []
+
     def counted_from(self, scene: Scene) -> Tensor | None:
         """Return the eigenvalue that `matrix` holds already, times the mass ``[*batch]``; None for 0."""
         del scene
