@@ -35,12 +35,17 @@ class Limit(Written):
 
         @property
         def scale(self) -> float | None:
-            """What a violation is measured in: the bound, or all numbers of the sum; None where that is nothing."""
+            """What a violation is measured in: the bound of a side or of one term in a sum; None where there is none.
+
+            Beside several terms a number is no bound: ``a <= b + 1e-12`` is about a and b.
+            """
             for side in (self.right, self.left):
                 value = constant_of(side)
                 if value:
                     return abs(value)
             parts = terms(self.left, 1.0) + terms(self.right, -1.0)
+            if sum(constant_of(node) is None for node, _ in parts) > 1:
+                return None
             values = [weight * (constant_of(node) or 0.0) for node, weight in parts]
             if any(isinstance(value, complex) for value in values):
                 return None

@@ -241,3 +241,31 @@ def test_the_default_search_takes_steps_whatever_the_unit_of_the_objective() -> 
     assert there.converged
     assert there.design["k"].numpy() == pytest.approx(2 * LOADS**0.5, rel=1e-2)
     assert there.design["k"].numpy() == pytest.approx(here.design["k"].numpy(), rel=1e-9)
+
+
+@pytest.mark.parametrize("number", [1e-15, 1e-12, 1e-3])
+def test_a_number_beside_several_terms_is_no_measure_of_them(number: float) -> None:
+    """The search stayed where a violation of 1e-6 of the number was told from none, in the rounding of the terms."""
+    links = [
+        f"k[0] <= k[3] + {number}",
+        f"{number} + k[3] - k[0] >= 0",
+        f"-{number} <= k[3] - k[0]",
+    ]
+    told = [rod(constraints=[link]).oracle() for link in links]
+    for oracle, size in zip(told, (1.0, 1.0, number), strict=True):
+        # A bound that stands alone is a measure.
+        assert float(oracle.value_and_grad(oracle.start).constraints[0]) == pytest.approx(
+            -number / size
+        )
+    found = rod(
+        constraints=[links[0], "mean(k) <= 1"],
+        optimizer={"type": "scipy", "method": "trust-constr"},
+    ).solve()
+    assert found.converged, found.reason
+    # k falls along the rod where nothing holds it, so that the first and the last are equal, but for the number.
+    shift = np.array([number / 2, 0.0, 0.0, -number / 2])
+    pair = np.sqrt((LOADS[0] + LOADS[3]) / 2)
+    best = np.array([pair, *np.sqrt(LOADS[1:3]), pair])
+    best = best / best.mean() + shift
+    assert found.design["k"].numpy() == pytest.approx(best, abs=2e-3)
+    assert found.objective == pytest.approx((LOADS / best).sum(), rel=1e-5)
