@@ -269,3 +269,21 @@ def test_a_number_beside_several_terms_is_no_measure_of_them(number: float) -> N
     best = best / best.mean() + shift
     assert found.design["k"].numpy() == pytest.approx(best, abs=2e-3)
     assert found.objective == pytest.approx((LOADS / best).sum(), rel=1e-5)
+
+
+def test_a_routine_that_fails_tells_what_is_left_and_what_to_do() -> None:
+    """Its own words, "ABNORMAL: ", are of no use."""
+
+    def wrong(x: torch.Tensor) -> Quantities:
+        return Quantities(1.0 + (x + (x - x.detach()) * (-3.0 / x.detach() - 1.0)).sum())
+
+    x = torch.ones(1, dtype=torch.float64)  # the gradient says that 1 + x falls with x
+    for method in ("L-BFGS-B", "BFGS"):
+        oracle, optimizer = FunctionOracle(wrong), Scipy(method=method)
+        far = torch.full_like(x, torch.inf)
+        *_, last = optimizer.iterate(optimizer.start(oracle, x, -far, far), oracle)
+        assert not last.converged
+        assert re.search(
+            r"ended: .*[A-Za-z.]; by its slope, 1.5 times the objective is left to gain; see whether check_gradients",
+            last.reason,
+        )

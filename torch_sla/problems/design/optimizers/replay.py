@@ -186,7 +186,7 @@ class Replayed(Optimizer):
                 memory = {**state.memory, **log.memory}
                 ended = replace(
                     state,
-                    reason=f"the routine ended: {question.message}",
+                    reason=f"the routine ended: {question.message.rstrip(': ')}",
                     converged=question.success,
                     memory=memory,
                 )
@@ -218,16 +218,20 @@ class Replayed(Optimizer):
     def _believed(self, state: State, ended: bool) -> State:
         """Return the state, not converged where only the routine says so and slopes say the contrary.
 
-        The reason tells what the slope leaves to gain, wherever that is more than the tolerance: the routine promises
-        less.
+        The reason tells what the slope leaves to gain, wherever that is more than the tolerance, and where the routine
+        failed, what to do.
         """
         optimality, slope = state.figures["optimality"], float(state.memory["slope"])
         size = max(abs(state.value), NOTHING * slope)
         share = optimality * slope / size if size > 0 else 0.0
-        if not ended or not state.converged or share <= self.gradient_tolerance:
+        if share <= self.gradient_tolerance:
             return state
-        good = min(share, optimality) <= DOUBTFUL
+        good = state.converged and min(share, optimality) <= DOUBTFUL
         why = f"{state.reason}; by its slope, {share:.2g} times the objective is left to gain"
+        if not ended:
+            why += (
+                "; see whether check_gradients passes, or go on from this design by another method"
+            )
         return replace(state, converged=good, reason=why)
 
 
