@@ -243,6 +243,10 @@ def entries() -> None:
                 rows.row_max(crow, torch.ones(6 * length, dtype=source), None, 0)
                 rows.row_max(crow, torch.ones(length, dtype=source), ccol, 0)
             sparse.diagonal_slots(crow, ccol, length)
+            for kind in REAL:
+                A = rows.Rows.of(crow, ccol, torch.ones(6 * length, dtype=kind), length)
+                for squares in (False, True):
+                    rows.row_sizes(A, squares=squares)
             free = torch.ones(6, dtype=torch.bool)
             independent_rows(crow, (ccol % 6).contiguous(), free)
 

@@ -112,6 +112,19 @@ def test_steps_with_a_block_for_each_node(
 
 
 @pytest.mark.parametrize("where", ["here", pytest.param("triton", marks=in_triton)])
+@pytest.mark.parametrize("longest", [12, 300])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_row_sizes(where: str, longest: int, dtype: torch.dtype) -> None:
+    length = torch.tensor([0, 3, longest, 1, 0, 7])
+    crow = torch.nn.functional.pad(length.cumsum(0), (1, 0)).int()
+    ccol = torch.cat([torch.arange(n) for n in length.tolist()]).int()
+    A = Rows.of(crow, ccol, torch.randn(len(ccol), dtype=dtype), 300)
+    B = A if where == "here" else moved(A)
+    close(rows.row_sizes(B), dense(A).abs().sum(1))
+    close(rows.row_sizes(B, squares=True), dense(A).square().sum(1))
+
+
+@pytest.mark.parametrize("where", ["here", pytest.param("triton", marks=in_triton)])
 def test_row_max(where: str) -> None:
     crow, ccol = pattern(50, 30, 120)
     device = DEVICE if where == "triton" else "cpu"

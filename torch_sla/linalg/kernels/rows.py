@@ -25,6 +25,7 @@ __all__ = [
     "relax",
     "residual",
     "row_max",
+    "row_sizes",
     "row_sums",
     "scaled_product",
     "weighted",
@@ -135,7 +136,7 @@ def scaled_product(A: Rows, x: Tensor, w: Tensor, size: Tensor) -> Tensor:
     if kernels_in_triton.runs(A.values, x):
         if w.ndim == 1:
             return _fused(A, x, {"finish": "scaled", "w": w, "b": size.reshape(1, 1)})
-        if _in_one_step(A, x):
+        if _in_one_step(A, x.shape[1]):
             return _node_step(A, w, x, {"finish": "scaled", "x": x, "size": size})
     return weighted(w, product(A, x)) / torch.where(size > 0, size, 1.0)
 
@@ -177,7 +178,7 @@ def relax(
             finish |= {"z": before, "delta": -momentum}
         if w.ndim == 1:
             return _fused(A, x, {"w": w, **finish})
-        if _in_one_step(A, x):
+        if _in_one_step(A, x.shape[1]):
             return _node_step(A, w, x, {"x": x, **finish})
     r = b - product(A, x)
     one = w.ndim == 1
@@ -198,7 +199,7 @@ def weighted(w: Tensor, b: Tensor, alpha: float = 1.0) -> Tensor:
     [21.0, 3.0]
     """
     if w.ndim == 1:
-        return (alpha * w).unsqueeze(1) * b
+        return (w if alpha == 1.0 else alpha * w).unsqueeze(1) * b
     if kernels_in_triton.runs(w, b):
         return _node_step(None, w, b, {"b": b, "alpha": alpha})
     nodes = b.reshape(*w.shape[:2], -1) if b.numel() else b.new_zeros(*w.shape[:2], b.shape[1])
@@ -270,6 +271,23 @@ def row_sums(crow: Tensor, x: Tensor, longest: int | None = None) -> Tensor:
     return total.reshape(crow.numel() - 1, *x.shape[1:])
 
 
+def row_sizes(A: Rows, *, squares: bool = False) -> Tensor:
+    """Sum the sizes of the entries of each row, or their squares: ``[n_rows]``, one launch unless a row is long.
+
+    Examples
+    --------
+    >>> import torch
+    >>> A = Rows.of(torch.tensor([0, 2, 2]), torch.tensor([0, 1]), torch.tensor([3.0, -4.0]), 2)
+    >>> row_sizes(A).tolist(), row_sizes(A, squares=True).tolist()
+    ([7.0, 0.0], [25.0, 0.0])
+    """
+    if kernels_in_triton.runs(A.values, A.crow) and _in_one_step(A, 1):
+        from torch_sla.linalg.kernels.triton.rows import row_sizes as fused
+
+        return fused(A.crow, A.values, squares=squares)
+    return row_sums(A.crow, A.values.square() if squares else A.values.abs(), A.longest)
+
+
 def _fused(A: Rows, x: Tensor, finish: dict[str, Any], out: Tensor | None = None) -> Tensor:
     from torch_sla.linalg.kernels.triton.csr import product as fused
 
@@ -279,11 +297,11 @@ def _fused(A: Rows, x: Tensor, finish: dict[str, Any], out: Tensor | None = None
     return y
 
 
-def _in_one_step(A: Rows, x: Tensor) -> bool:
-    """Whether no row holds up the program that has a node; else products and blocks are kernels of their own."""
+def _in_one_step(A: Rows, columns: int) -> bool:
+    """Whether no row is so long that it would hold up the program that has it."""
     from torch_sla.linalg.kernels.triton.csr import long_from, plan_tile
 
-    _, width, _ = plan_tile(A.n_rows, A.nnz, x.shape[1])
+    _, width, _ = plan_tile(A.n_rows, A.nnz, columns)
     return A.longest <= long_from(A.n_rows, A.nnz, width)
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "diagonal_slots",
     "hashed_keys",
     "row_max",
+    "row_sizes",
     "rows_of_entries",
     "sampled_product",
 ]
@@ -59,6 +60,30 @@ def row_max(crow: Tensor, source: Tensor, index: Tensor | None, out: Tensor) -> 
         grid = (blocks(n_rows, rows),)
         entries = out if index is None else index
         launch(_row_max, grid, crow, source, entries, out, n_rows, index is not None, rows, width)
+    return out
+
+
+@triton.jit(do_not_specialize=["n_rows"])
+def _row_sizes(crow, values, out, n_rows, SQUARES: tl.constexpr, DTYPE: tl.constexpr,
+               ROWS: tl.constexpr, WIDTH: tl.constexpr):  # fmt: skip
+    row, inside, start, length = tile_rows(crow, n_rows, ROWS)
+    total = tl.zeros([ROWS, WIDTH], DTYPE)
+    for step in range(0, tl.max(length, 0), WIDTH):
+        at, live = tile_entries(start, length, step, WIDTH)
+        v = tl.load(values + at, mask=live, other=0.0).to(DTYPE)
+        total += v * v if SQUARES else tl.abs(v)
+    tl.store(out + row, tl.sum(total, 1), mask=inside)
+
+
+def row_sizes(crow: Tensor, values: Tensor, *, squares: bool) -> Tensor:
+    """Sum sizes or squares of real `values` ``[nnz]`` in each row, none of them long (`csr.long_from`)."""
+    n_rows = crow.numel() - 1
+    out = values.new_empty(n_rows)
+    if n_rows:
+        rows, width, _ = plan_tile(n_rows, values.numel(), 1)
+        accumulated = ACCUMULATED[values.dtype]
+        grid = (blocks(n_rows, rows),)
+        launch(_row_sizes, grid, crow, values, out, n_rows, squares, accumulated, rows, width)
     return out
 
 

@@ -20,6 +20,7 @@ from torch_sla.linalg.kernels.rows import (
     product,
     relax,
     residual,
+    row_sizes,
     row_sums,
     scaled_product,
     weighted,
@@ -265,7 +266,7 @@ def make_smoother(
         Blocks of ``"spai0"`` are then not made symmetric, which would keep the cycle of a symmetric matrix symmetric.
     """
     d = diagonal(A.crow, A.ccol, A.values, A.n_cols)
-    size = row_sums(A.crow, A.values.abs(), A.longest)
+    size = row_sizes(A)
     if nodes is not None and nodes.values.shape[1] > 1:
         inverse, sound = inverse_blocks(nodes, A.values.dtype)
         found, all_sound = read(_largest(A, inverse, size), sound)
@@ -295,7 +296,7 @@ def make_smoother(
         weight = _without(tied, weight)
         steps = ((_stable(A, weight, size, tied), 0.0),) * sweeps
     elif name == "spai0":
-        square = row_sums(A.crow, A.values.square(), A.longest)
+        square = row_sizes(A, squares=True)
         weight = torch.where(square > 0, d / torch.where(square > 0, square, 1.0), 0.0)
         steps = ((_stable(A, weight, size, tied), 0.0),) * sweeps
     else:
