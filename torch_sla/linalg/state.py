@@ -190,7 +190,7 @@ class SolverState(Attempts, Whole):
             return [told], marked.beside
         if values.ndim > 1 or values.is_cpu:
             return list(kernels.fingerprints(items)), ()
-        unread, prints = kernels.unread_fingerprint(values), list(self._prints or ())
+        (unread,), prints = kernels.unread_fingerprints(values), list(self._prints or ())
         if len(prints) == 1 and gathers(values):
             # That it is still the same matrix is read with what is read next.
             mark = prints[0]

@@ -368,3 +368,11 @@ def test_small_hierarchies(name: str, smoother: str, agree: Callable[..., Any]) 
         return [level.unknowns for level in made.levels], *first, made.apply(b)
 
     assert len(agree(applied)[0]) > 1
+
+
+def test_fingerprints_are_the_same_before_they_are_read() -> None:
+    a, b, odd = torch.randn(9, dtype=torch.float64), torch.arange(5).int(), torch.ones(3).half()
+    for tensors in ([a, b], [a, odd, b]):  # all by one kernel, or not
+        unread = sparse.unread_fingerprints(*tensors)
+        found = [one.told(one.words.tolist()) for one in (unread[0], unread[-1])]
+        assert found == [*sparse.fingerprints_of(a, b)]

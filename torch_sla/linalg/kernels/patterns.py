@@ -27,7 +27,7 @@ __all__ = [
     "fingerprints_of",
     "segment_order",
     "transpose_csr",
-    "unread_fingerprint",
+    "unread_fingerprints",
 ]
 
 
@@ -303,24 +303,28 @@ class Unread(NamedTuple):
         return fallback.finished([high << 32 | low & 0xFFFFFFFF for low, high in both], self.size)
 
 
-def unread_fingerprint(tensor: Tensor) -> Unread:
-    """Return what `fingerprint` reads of a tensor on a device, without waiting for it.
+def unread_fingerprints(*tensors: Tensor) -> list[Unread]:
+    """Return what `fingerprint` reads of each tensor on a device, without waiting for it.
 
     Examples
     --------
     >>> import torch
-    >>> a = torch.tensor([1.0, 2.0], dtype=torch.float64)
-    >>> unread = unread_fingerprint(a)
-    >>> unread.told(unread.words.tolist()) == unread.told(
-    ...     unread_fingerprint(a.clone()).words.tolist()
-    ... )
+    >>> a, b = torch.tensor([1.0, 2.0], dtype=torch.float64), torch.tensor([3])
+    >>> one, other, again = unread_fingerprints(a, b, a.clone())
+    >>> one.told(one.words.tolist()) == again.told(again.words.tolist())
     True
     """
-    data = plain(tensor).reshape(1, -1)
-    size = data.shape[1] * data.element_size()
-    on_device = _hashed_on_a_device(data)
-    sums = _sums([data]) if on_device else fallback.sums_of(data[0].view(torch.uint8))
-    return Unread(sums.flatten().view(torch.int32), size)
+    parts = [plain(t).reshape(1, -1) for t in tensors]
+    on_device = [_hashed_on_a_device(part) for part in parts]
+    if all(on_device):
+        sums = list(_sums(parts))
+    else:  # each as `fingerprint` takes it
+        sums = [
+            _sums([part])[0] if there else fallback.sums_of(part[0].view(torch.uint8))
+            for part, there in zip(parts, on_device, strict=True)
+        ]
+    sizes = [part.shape[1] * part.element_size() for part in parts]
+    return [Unread(row.view(torch.int32), size) for row, size in zip(sums, sizes, strict=True)]
 
 
 def _words(data: Tensor, size: int) -> Tensor:

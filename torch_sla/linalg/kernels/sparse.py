@@ -35,7 +35,7 @@ from torch_sla.linalg.kernels.patterns import (
     fingerprints_of as fingerprints_of,
     segment_order as segment_order,
     transpose_csr as transpose_csr,
-    unread_fingerprint as unread_fingerprint,
+    unread_fingerprints as unread_fingerprints,
 )
 from torch_sla.linalg.kernels.threads import resolve_threads
 

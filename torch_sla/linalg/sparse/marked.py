@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch_sla.linalg.checks import read
 from torch_sla.linalg.kernels.detection import counted_structure
 from torch_sla.linalg.kernels.lattice_detect import sampled_offsets
-from torch_sla.linalg.kernels.sparse import fingerprint, unread_fingerprint
+from torch_sla.linalg.kernels.sparse import fingerprint, unread_fingerprints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -72,13 +72,13 @@ def look_at(
         return Marked(values, fingerprint(values)), None
     solves = beside is not None
     square = pattern.shape[0] == pattern.shape[1] and not pattern.block
-    unread, more = unread_fingerprint(values), [] if beside is None else list(beside())
+    arrays = (pattern.crow, pattern.ccol) if solves and "key" not in vars(pattern) else ()
+    unread, *marks = unread_fingerprints(values, *arrays)
+    more = [] if beside is None else list(beside())
     counts = None
     if new and square:
         counts = counted_structure(pattern.crow, pattern.ccol, values)
-    marks, sample = [], None
-    if solves and "key" not in vars(pattern):
-        marks = [unread_fingerprint(t) for t in (pattern.crow, pattern.ccol)]
+    sample = None
     if solves and square and not {"lattice", "sample"} & vars(pattern).keys():
         sample = sampled_offsets(pattern.crow, pattern.ccol)
     asked = [unread.words, *more, counts, *(other.words for other in marks), sample]
