@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -233,3 +234,25 @@ def test_grids_of_endless_cases_are_refused_before_they_are_listed() -> None:
         SweepProblem(of=rod(), cases={"f": values, "g": values})
     with pytest.raises(SpecError, match="count: should be less than"):
         SweepProblem(of=rod(), cases=Samples(of={"f": Uniform(0.0, 1.0)}, count=10**12))
+
+
+def test_cases_are_taken_from_ranges_arrays_and_tensors() -> None:
+    said = {"f": [0.0, 1.0, 2.0]}
+    every: list[Any] = [
+        range(3),
+        np.arange(3.0),
+        np.arange(3),
+        torch.arange(3.0),
+        [np.float64(0.0), torch.tensor(1.0), 2],
+    ]
+    for numbers in every:
+        sweep = SweepProblem(of=rod(), cases={"f": numbers})
+        assert sweep == SweepProblem(of=rod(), cases=said)
+        assert sweep.spec_hash == SweepProblem(of=rod(), cases=said).spec_hash
+    listed = SweepProblem(of=rod(), cases=[{"f": torch.tensor(1.5)}, {"f": np.float32(2.5)}])
+    assert listed.every == [{"f": 1.5}, {"f": 2.5}]
+    wanting = torch.ones(2, requires_grad=True)
+    with pytest.raises(SpecError, match=r"cases\.f: .* requires grad: detach it, or give solve"):
+        SweepProblem(of=rod(), cases={"f": wanting})
+    with pytest.raises(SpecError, match=r"cases\.f: should be a finite number"):
+        SweepProblem(of=rod(), cases={"f": np.array([1.0, np.nan])})

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,7 +12,9 @@ from torch_sla import (
     Dirichlet,
     ElasticityProblem,
     Energy,
+    HyperelasticityProblem,
     Integral,
+    Measured,
     MeshArrays,
     Neumann,
     Parameter,
@@ -27,6 +29,9 @@ from torch_sla import (
     load_problem,
 )
 from torch_sla.errors import SpecError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_positional_arguments() -> None:
@@ -150,7 +155,7 @@ def test_pickles() -> None:
             {"solver": {"method": "cholesky", "preconditioner": "jacobi"}},
             "is direct and uses no preconditioner",
         ),
-        ({"outputs": [{"type": "probe", "name": "a", "at": []}]}, "at: .*at least 1"),
+        ({"outputs": [{"type": "probe", "name": "a", "at": []}]}, "at: it must not be empty"),
         ({"outputs": [{"type": "probe", "name": "a", "at": [[0.1, float("inf")]]}]}, "finite"),
     ],
 )
@@ -228,6 +233,38 @@ def test_integers_of_numpy_are_integers() -> None:
 def test_a_wrong_entry_of_a_list_is_one_fault() -> None:
     with pytest.raises(SpecError) as found:
         Probe("there", at=[["0.31", 0.47]])
-    assert str(found.value) == "at.0.0: should be a valid number; received '0.31' (str)"
-    with pytest.raises(SpecError, match="at least 1 item"):
+    message = "a text, which is no number; write it without quotes"
+    assert str(found.value) == f"at.0.0: should be a number; received '0.31' (str): {message}"
+    with pytest.raises(SpecError, match="at: it must not be empty"):
         Probe("there", at=[])
+
+
+def test_numbers_in_quotes_are_told_apart(tmp_path: Path) -> None:
+    head = "version: 2\ntype: poisson\nmesh: {type: interval, cells: 2}\n"
+    path = tmp_path / "rod.yaml"
+    path.write_text(head + "solver: {rtol: 1e-3, atol: 2E-9}\n")
+    assert load_problem(path).solver == Solver(rtol=1e-3, atol=2e-9)
+    for line, where in (("solver: {rtol: '1e-3'}", "solver.rtol"), ("order: '2'", "order")):
+        path.write_text(head + line + "\n")
+        with pytest.raises(SpecError, match=rf"rod.yaml:4: {where}: .*write it without quotes"):
+            load_problem(path)
+
+
+def test_what_would_have_no_effect_is_refused() -> None:
+    square = RectangleMesh(cells=(2, 2))
+    body = ElasticityProblem(mesh=square, model="plane_stress", thermal_expansion=1e-5)
+    body.updated(temperature=100.0)
+    with pytest.raises(SpecError, match=r"temperature: it strains nothing .*thermal_expansion"):
+        body.updated(temperature=100.0, thermal_expansion=0.0)
+    constants = {"mu": 1.0, "lam": 1.0}
+    rubber = HyperelasticityProblem(mesh=square, constants=constants, control="arc_length")
+    with pytest.raises(SpecError, match=r"of\.control: arc_length .*leave control out"):
+        TransientProblem(of=rubber, end=1.0, steps=2)
+
+
+@pytest.mark.parametrize("noise", [0, 0.0, -0.1])
+def test_data_without_noise(noise: float) -> None:
+    with pytest.raises(
+        SpecError, match=r"noise: a standard deviation is positive; .*give relative"
+    ):
+        Measured([1.0, 2.0], noise=noise)

@@ -93,6 +93,15 @@ class ElasticityProblem(FieldProblem):
         return self
 
     @model_validator(mode="after")
+    def _check_expansion(self) -> Self:
+        if self.temperature is not None and self.thermal_expansion == 0.0:
+            raise SpecError(
+                "it strains nothing where thermal_expansion is 0, as it is when left out; give thermal_expansion",
+                path="temperature",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_ratio(self) -> Self:
         nu, most = self.poisson_ratio, 1.0 if self.model in (None, "plane_stress") else 0.5
         if isinstance(nu, int | float) and not -1.0 < nu < most:

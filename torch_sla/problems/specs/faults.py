@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["dotted", "fault", "located", "spec_error", "unbuilt_key", "unknown_key"]
 
 MAX_SHOWN = 5
+_QUOTED = ": a text, which is no number; write it without quotes"
 
 
 def fault(message: str) -> PydanticCustomError:
@@ -137,6 +138,7 @@ def _message(
     if kind == "literal_error":
         known = [word.strip(" '") for word in context["expected"].replace(" or ", ",").split(",")]
         guess = nearest(received, known) if isinstance(received, str) else ""
+        guess = _QUOTED if isinstance(received, str) and received in known else guess
         return f"received {_short(received)}{guess}; one of: {' '.join(known)}"
     if kind == "value_error":
         return str(context.get("error", message))
@@ -146,8 +148,21 @@ def _message(
         return f"should be a mapping of names; received {_short(received)}"
     if kind in ("model_type", "model_attributes_type"):
         return f"a mapping of fields is needed; received {_short(received)}"
+    if kind in ("float_type", "int_type") and isinstance(received, str) and _is_number(received):
+        noun = "whole number" if kind == "int_type" else "number"
+        return f"should be a {noun}; received {_short(received)}{_QUOTED}"
+    if kind in ("too_short", "string_too_short") and not received:
+        return f"it must not be empty; received {_short(received)}"
     text = message.replace("Input should be", "should be").replace(" after validation", "")
     return f"{text}; received {_short(received)}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _short(value: Any) -> str:

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, mo
 from torch_sla.errors import SpecError
 from torch_sla.problems.expression import nearest
 from torch_sla.problems.registry import PHYSICS
+from torch_sla.problems.specs.faults import fault
 from torch_sla.problems.specs.of import any_of
 from torch_sla.problems.specs.problem import Problem
 from torch_sla.problems.specs.samples import Samples
@@ -44,13 +45,26 @@ else:
     def _shape(value: Any) -> str:
         return "list" if isinstance(value, list | tuple) else "number"
 
+    def _numbers(value: Any) -> Any:
+        """Read ranges, arrays and tensors as lists."""
+        if getattr(value, "requires_grad", False):
+            raise fault(
+                "cases are data, and this requires grad: detach it, or give solve(...) a batch of the parameter"
+            )
+        if isinstance(value, range):
+            return list(value)
+        return value.tolist() if hasattr(value, "tolist") else value
+
     Number = Annotated[
         Annotated[float, Tag("number")] | Annotated[Listed[float], Tag("list")],
         Discriminator(_shape),
+        BeforeValidator(_numbers),
     ]
     Case = Annotated[dict[str, Number], BeforeValidator(thaw), MinLen(1)]
     Grid = Annotated[
-        dict[str, Annotated[Listed[Number], MinLen(1)]], BeforeValidator(thaw), MinLen(1)
+        dict[str, Annotated[Listed[Number], MinLen(1), BeforeValidator(_numbers)]],
+        BeforeValidator(thaw),
+        MinLen(1),
     ]
     Cases = Annotated[
         Annotated[Listed[Case], MinLen(1), Tag("list")]
@@ -88,7 +102,8 @@ class SweepProblem(Problem):
     of: AnyProblem = Field(description="The problem; its outputs become [*batch, cases, ...].")
     cases: Cases = Field(
         description="A list of cases ({name: value} each), a grid ({name: [values]}), of which all "
-        "combinations are taken, the last name fastest, or random samples."
+        "combinations are taken, the last name fastest, or random samples. In Python, ranges, arrays and tensors are "
+        "lists, too."
     )
 
     _every: list[dict[str, Any]] | None = PrivateAttr(default=None)

@@ -174,6 +174,12 @@ class TransientProblem(Problem):
         of = self.of
         if not of.evolves:
             raise SpecError(f"{of.type} has no time: {of.still}", path="of")
+        if getattr(of, "control", "load") != "load":
+            raise SpecError(
+                "arc_length follows the equilibria of a growing load, and in time loads are what their laws say; "
+                "leave control out",
+                path="of.control",
+            )
         order = SCHEMES[self.method]
         if order not in of.evolves:
             fits = " ".join(n for n, o in SCHEMES.items() if o in of.evolves)

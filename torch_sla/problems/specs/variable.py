@@ -69,6 +69,17 @@ class Variable(Spec):
         return self
 
 
+def _deviation(value: Any) -> Any:
+    """Refuse a deviation of zero, which would weigh what was measured without bound."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and not value > 0:
+        raise fault(
+            f"a standard deviation is positive; received {value:g}: leave it out (1) where nothing is known of it; for "
+            "a share of the data alone give relative, and a noise far below it"
+        )
+    return value
+
+
 class Measured(Spec):
     """Data with its noise, for ``misfit(name)`` = ½ Σ ((found − measured)/noise)².
 
@@ -83,7 +94,7 @@ class Measured(Spec):
         kw_only=False, description="What was measured, in the shape of the result."
     )
     imaginary: Numbers | None = Field(default=None, description="Imaginary part of complex data.")
-    noise: Annotated[float, Field(gt=0)] | Numbers = Field(
+    noise: Annotated[Annotated[float, Field(gt=0)] | Numbers, BeforeValidator(_deviation)] = Field(
         default=1.0, description="Standard deviation, one for all or one each."
     )
     relative: Annotated[float, Field(ge=0)] = Field(
