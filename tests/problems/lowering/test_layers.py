@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from torch_sla import PML, Dirichlet, HelmholtzProblem, IntervalMesh, Line, Parameter, RectangleMesh
-from torch_sla.errors import ArgumentError
+from torch_sla.errors import ArgumentError, SpecError
 
 
 def tube(**changes):
@@ -96,3 +96,18 @@ def test_layers_that_give_waves_back_are_refused(changes):
         ArgumentError, match=r"layer: .* would come back; let wavenumber be the least"
     ):
         duct(1.5, **changes).solve()
+
+
+@pytest.mark.parametrize("length", [1.2, 1.5, 2.0])
+def test_a_mesh_that_ends_within_the_layer_is_refused(length: float) -> None:
+    short = tube(mesh=IntervalMesh(cells=int(40 * length), size=length))
+    if (
+        length < 1.5
+    ):  # of the 0.5 of the layer the mesh has 0.2: 1e-2 to the power of (0.2/0.5) cubed comes back
+        for verb in (short.check, short.solve):
+            with pytest.raises(SpecError, match=r"layer: .* ends 0\.2 outside .* amplitude 0\.74"):
+                verb()
+        short = short.updated(layer=short.layer.updated(thickness=0.2))
+    u, x = short.solve().u.abs(), short.dof_points()[:, 0]
+    swing = (u[x <= 1.0].max() - u[x <= 1.0].min()) / 2.0
+    assert float(swing) < 2e-2

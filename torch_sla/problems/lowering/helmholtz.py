@@ -17,6 +17,7 @@ from torch_sla.problems.lowering.operators import Matrix
 from torch_sla.problems.specs.boundary import Neumann, Robin
 
 if TYPE_CHECKING:
+    from torch_sla.assembly import Mesh
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import BasisSites
     from torch_sla.problems.specs.helmholtz import HelmholtzProblem
@@ -50,17 +51,23 @@ class Helmholtz(Model):
             k = k * n
         return k / _root(r) if r.shape[-2:] == (1, 1) else k
 
-    def _depths(self, sites: BasisSites) -> list[tuple[Tensor, Tensor]]:
-        """Return how deep the sites are in the layer, below and above the box along each axis."""
+    def _box(self) -> list[tuple[float, float]]:
+        """Return the ends of the box of physical space along each axis."""
         layer = self.spec.layer
         if layer is None:
             return []
         if len(layer.lower) != self.mesh.dim or len(layer.upper) != self.mesh.dim:
             raise SpecError(f"the corners need {self.mesh.dim} coordinates", path="layer")
-        found = []
-        for d, (low, high) in enumerate(zip(layer.lower, layer.upper, strict=True)):
+        box = list(zip(layer.lower, layer.upper, strict=True))
+        for low, high in box:
             if not low < high:
                 raise SpecError(f"upper must exceed lower; received {low} and {high}", path="layer")
+        return box
+
+    def _depths(self, sites: BasisSites) -> list[tuple[Tensor, Tensor]]:
+        """Return how deep the sites are in the layer, below and above the box along each axis."""
+        found = []
+        for d, (low, high) in enumerate(self._box()):
             x = sites.x[..., d]
             found.append((torch.relu(low - x), torch.relu(x - high)))
         return found
@@ -81,6 +88,7 @@ class Helmholtz(Model):
         """Refuse a layer whose wavenumber varies along it, or is far above that of waves in it."""
         if self.spec.layer is None:
             return
+        self._check_room()
         k, waves = torch.broadcast_tensors(self._reference(scene, cells).detach(), waves.detach())
         for side in (side for both in self._depths(cells) for side in both):
             inside = side.detach() > 0
@@ -97,6 +105,31 @@ class Helmholtz(Model):
             )
             ratio = torch.where(inside, (waves / k).abs(), 1.0).amin()
             require(ratio >= 0.5, partial(self._fast, ratio))
+
+    def check_places(self) -> Mesh:
+        """Check that the mesh holds the layer as well."""
+        self._check_room()
+        return super().check_places()
+
+    def _check_room(self) -> None:
+        """Refuse a mesh that ends within the layer, where waves come back from before they are damped."""
+        layer, box = self.spec.layer, self._box()
+        if layer is None or self.part is not None:  # a part ends where others go on
+            return
+
+        def outside() -> list[float]:
+            x = self.mesh.points.detach().cpu()
+            low, high = torch.tensor(box, dtype=x.dtype).unbind(1)
+            return torch.cat([low - x.amin(0), x.amax(0) - high]).tolist()
+
+        for out in self.once(("outside", *box), outside):
+            if 1e-9 < out / layer.thickness < 1.0 - 1e-6:
+                returned = layer.reflection ** ((out / layer.thickness) ** 3)
+                raise SpecError(
+                    f"it is {layer.thickness:.6g} thick, and the mesh ends {out:.6g} outside the box, so that the "
+                    f"amplitude {returned:.2g} would come back; let thickness be {out:.6g}, or the mesh go on",
+                    path="layer",
+                )
 
     def _fast(self, ratio: Tensor) -> ArgumentError:
         """Return the error for waves in the layer that are longer than those that it is made for."""

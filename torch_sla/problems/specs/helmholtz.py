@@ -31,7 +31,9 @@ class PML(Spec):
     upper: Annotated[Listed[float], Field(min_length=1, max_length=3)] = Field(
         description="Opposite corner."
     )
-    thickness: Annotated[float, Field(gt=0)] = Field(description="Thickness of the layer.")
+    thickness: Annotated[float, Field(gt=0)] = Field(
+        description="Thickness of the layer; on each side the mesh ends with the box, or goes on as far as this."
+    )
     reflection: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=1e-6,
         description="Amplitude that comes back at normal incidence, before discretisation, of waves of the "
