@@ -10,6 +10,7 @@ import pytest
 from torch_sla import (
     Dirichlet,
     ElasticityProblem,
+    HelmholtzProblem,
     IntervalMesh,
     MeshArrays,
     Neumann,
@@ -106,6 +107,14 @@ def test_conditions(tmp_path: Path) -> None:
         (heat(source="1/(x - x)"), "source: the law is NaN or infinite"),
         (heat(diffusivity="x - 0.5"), "diffusivity must be positive"),
         (body(thickness="y - 10"), "thickness must be positive"),
+        (body(poisson_ratio="1.2"), "poisson_ratio: got values from 1.2"),
+        (body(young_modulus=[1.0, 1.0, 1.0]), "young_modulus: an orthotropic material has vectors"),
+        (
+            body(boundary=[HELD, PointLoad(at=[(0.5, 0.5)], value=1.0)]),
+            r"boundary\.1\.value: a force has 2 components",
+        ),
+        (body(model="plane_strain", dilatation="averaged"), "dilatation: simplices of order 1"),
+        (HelmholtzProblem(mesh=FLAT, wavenumber=0.0, boundary=[HELD]), "wavenumber must not be"),
     ],
     ids=str,
 )

@@ -256,6 +256,8 @@ def test_what_would_have_no_effect_is_refused() -> None:
     body.updated(temperature=100.0)
     with pytest.raises(SpecError, match=r"temperature: it strains nothing .*thermal_expansion"):
         body.updated(temperature=100.0, thermal_expansion=0.0)
+    with pytest.raises(SpecError, match="stabilization: supg is of advection, and there is none"):
+        PoissonProblem(mesh=square, stabilization="supg")
     constants = {"mu": 1.0, "lam": 1.0}
     rubber = HyperelasticityProblem(mesh=square, constants=constants, control="arc_length")
     with pytest.raises(SpecError, match=r"of\.control: arc_length .*leave control out"):

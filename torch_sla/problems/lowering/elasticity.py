@@ -79,7 +79,7 @@ class Elasticity(Model):
                     f"x is the radius and cannot be negative; the least is {least:.6g}", path="mesh"
                 )
         if self.spec.thickness is not None and kind in ("solid", "axisymmetric"):
-            raise SpecError(f"a {kind} model has no thickness", path="thickness")
+            raise SpecError(f"the model {kind} has no thickness", path="thickness")
         return kind
 
     bracing: ClassVar[Mapping[type, str]] = {Spring: "stiffness"}

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from torch_sla.assembly import assemble, weak
-from torch_sla.errors import SpecError
 from torch_sla.lazy import cached_property
 from torch_sla.linalg.checks import Answer, told
 from torch_sla.problems.lowering.model import Model
@@ -121,12 +120,6 @@ class Poisson(Model):
 
     @property
     def _stabilized(self) -> bool:
-        if self.spec.stabilization == "supg" and self.spec.order != 1:
-            raise SpecError(
-                "supg tests the residual without its second derivatives, which is right on elements of order 1 "
-                "only; take order: 1, or stabilization: none",
-                path="stabilization",
-            )
         chosen = self.spec.stabilization
         return self.spec.advection is not None and chosen != "none" and self.spec.order == 1
 

@@ -44,6 +44,8 @@ def needs_no_value(law: Any) -> bool:
 def check_told(model: Model) -> None:
     """Evaluate all that is told without values, as a solve would, and take none of it.
 
+    Where that is all that a linear problem is made of, its operator is assembled.
+
     Raises
     ------
     SpecError, ArgumentError
@@ -55,6 +57,10 @@ def check_told(model: Model) -> None:
         for law in laws(model.spec):
             if not model.overridden(law.path):
                 _check(model, scene, law)
+        if not model.nonlinear and all(
+            law.place.on == "output" or needs_no_value(law.value) for law in laws(model.spec)
+        ):
+            model.loaded(scene)  # what laws are together, such as a material
 
 
 def check_defaults(model: Model, declared: Mapping[str, Parameter]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from torch_sla.errors import SpecError
 from torch_sla.problems.specs.field_problem import FieldProblem
 from torch_sla.problems.specs.place import NONNEGATIVE, POSITIVE, Place
 from torch_sla.problems.specs.value import Load, Value  # noqa: TC001
@@ -64,3 +65,20 @@ class PoissonProblem(FieldProblem):
     capacity: Annotated[Value, Place("cells", within=NONNEGATIVE)] = Field(
         default=1.0, description="Coefficient of ∂u/∂t (heat: J/(m³ K)); makes the mass matrix."
     )
+
+    @model_validator(mode="after")
+    def _check_stabilization(self) -> Self:
+        if self.stabilization != "supg":
+            return self
+        if self.order != 1:
+            raise SpecError(
+                "supg tests the residual without its second derivatives, which is right on elements of order 1 "
+                "only; take order: 1, or stabilization: none",
+                path="stabilization",
+            )
+        if self.advection is None:
+            raise SpecError(
+                "supg is of advection, and there is none; give advection, or leave stabilization out",
+                path="stabilization",
+            )
+        return self
