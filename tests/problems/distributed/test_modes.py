@@ -10,7 +10,7 @@ import torch
 
 import torch_sla as sla
 from torch_sla import distribute
-from torch_sla.errors import GradientError, SpecError
+from torch_sla.errors import ArgumentError, GradientError, SpecError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +63,26 @@ def pressed(kind: str) -> tuple[Any, Values]:
     return problem.updated(kind=kind, k=2), values
 
 
+def hollow() -> tuple[Any, Values]:
+    """A part without mass, more unknowns than are taken for a basis, rollers on one side."""
+    problem, values = plate(
+        6, boundary=[sla.Dirichlet("left", 0.0), sla.Dirichlet("bottom", 0.0, component=1)]
+    )
+    of = problem.of.updated(density=sla.Parameter("rho", on="cells"))
+    rho = 0.5 + torch.rand(144, dtype=torch.float64)
+    rho[:80] = 0.0
+    return problem.updated(of=of), {**values, "rho": rho}
+
+
+def insulated() -> tuple[Any, Values]:
+    """A membrane without mass on most of it."""
+    problem, values = membrane()
+    of = problem.of.updated(capacity=sla.Parameter("c", on="cells"))
+    c = torch.zeros_like(values["kappa"])
+    c[:20] = 0.5 + torch.rand(20, dtype=torch.float64)
+    return problem.updated(of=of), {**values, "c": c}
+
+
 CASES = {
     "plate": plate,
     "large": lambda: plate(8),
@@ -70,6 +90,8 @@ CASES = {
     "membrane": membrane,
     "prestressed": lambda: pressed("prestressed"),
     "buckling": lambda: pressed("buckling"),
+    "hollow": hollow,
+    "insulated": insulated,
 }
 
 
@@ -114,7 +136,7 @@ def on_ranks(group: Any, case: str) -> dict[str, Tensor]:
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize(("case", "size"), [("large", 3), ("membrane", 2)])
+@pytest.mark.parametrize(("case", "size"), [("large", 3), ("membrane", 2), ("hollow", 2)])
 def test_processes(ranks: Ranks, case: str, size: int) -> None:
     for mine in ranks.run(size, on_ranks, case):
         same(mine, case)
@@ -174,6 +196,30 @@ def test_what_is_refused() -> None:
     )
     with pytest.raises(SpecError, match="not symmetric"):
         distribute(sla.EigenProblem(of=drifting, k=1), 2).solve()
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "said"),
+    [
+        ({}, {"boundary": []}, "6 of the 18 free unknowns .* of a body that is held"),
+        ({"which": "LM"}, {}, "but for the least modes"),
+        ({"sigma": 3.0}, {}, "but for the least modes"),
+        ({"k": 14}, {}, "which leaves 9 modes, and 14 were asked for"),
+        ({}, {"reaction": -30.0}, "the stiffness has the eigenvalue -.* solve in one process"),
+        ({}, {"advection": (9.0, 0.0), "order": 2}, "the operator is not symmetric"),
+    ],
+)
+def test_what_needs_mass_everywhere(
+    changes: dict[str, Any], more: dict[str, Any], said: str
+) -> None:
+    of = sla.PoissonProblem(
+        mesh=sla.RectangleMesh(cells=(5, 2), cell="quad"),
+        capacity=sla.Parameter("c", on="cells"),
+        **{"boundary": [sla.Dirichlet("left", 0.0)], **more},
+    )
+    c = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0], dtype=torch.float64).repeat(2)
+    with pytest.raises((ArgumentError, SpecError), match=said):
+        distribute(sla.EigenProblem(of=of, k=2).updated(**changes), 2).solve(c=c)
 
 
 def test_signs_do_not_depend_on_the_cut() -> None:

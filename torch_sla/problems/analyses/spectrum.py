@@ -192,7 +192,7 @@ def require_mass(model: Model, without: int, free: int, wanted: EigenProblem | N
     without, free
         How many of the free unknowns have no mass, and how many there are, in the whole.
     wanted
-        Which modes are wanted; None where mass is needed everywhere.
+        Which modes are wanted; None where these need mass everywhere.
     """
     if not without:
         return
@@ -200,7 +200,8 @@ def require_mass(model: Model, without: int, free: int, wanted: EigenProblem | N
     told = f"{what}: {without} of the {free} free unknowns have no mass"
     if wanted is None:
         raise ArgumentError(
-            f"{told}; in parts it is needed everywhere: give it, however small, or solve in one process"
+            f"{told}; in parts it is needed everywhere, but for the least modes (SM, no sigma) of a body that is held "
+            "and not stressed: give it, however small, or solve in one process"
         )
     if left < wanted.k:
         raise ArgumentError(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torch_sla.errors import ArgumentError, GradientError, SpecError
 from torch_sla.lazy import cached_property
-from torch_sla.linalg.adjoint.exchange import total
+from torch_sla.linalg.adjoint.exchange import replicated, total
 from torch_sla.linalg.distributed.eigen import EigenRequest, part_eigsh
 from torch_sla.linalg.distributed.knowledge import find_out
 from torch_sla.linalg.distributed.layout import Layout
@@ -32,6 +32,7 @@ from torch_sla.problems.spectral import Spectral, notes_on_rest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from torch_sla.linalg.distributed.knowledge import Knowledge
     from torch_sla.problems.distributed.model import SharedModel
     from torch_sla.problems.distributed.scene import SharedScene
     from torch_sla.problems.progress import ProgressCallback
@@ -162,7 +163,12 @@ class _SharedModes(Modes):
             M = self.model.mass(scene)
         without = (space.sharding.diagonal(space.restrict(M.detach())) <= 0).sum()
         lacking = int(self.model.comm.reduce(without.reshape(1))[0])
-        require_mass(self.model, lacking, space.layout.n)
+        held = stress is None and self.model.determined
+        least = held and spec.which == "SM" and spec.sigma is None
+        require_mass(self.model, lacking, space.layout.n, spec if least else None)
+        if lacking:
+            w, V = self._finite(K, M)
+            return w, space.recover(V), M, self._report(), self._rest(K, M, w, damped=False)
         K = K if stress is None else K + stress
         which, sigma, shift = spec.which, spec.sigma, 0.0
         if sigma is not None:
@@ -187,6 +193,28 @@ class _SharedModes(Modes):
         )
         stiff, heavy = self.model.comm.reduce(sizes, "max").split(1)
         return stiff, heavy
+
+    def _finite(self, K: Tensor, M: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the least pairs where some unknowns have no mass: the largest μ = 1/λ of ``M φ = μ K φ``."""
+        space = self._space
+        k = space.restrict(K.detach())
+        first = EigenRequest(1, "SA", None, self.model.spec.solver.preconditioner)
+        known = self._symmetric(k)
+        (lowest,), _ = part_eigsh(space.sharding, k, None, known, first, space.near_nullspace)
+        if float(lowest) <= 0:
+            raise SpecError(
+                f"the stiffness has the eigenvalue {float(lowest):.3g}, and where some unknowns have no mass, modes in "
+                "parts are those of a definite one; give mass to all, however small, or solve in one process",
+                path="of",
+            )
+        mu, V = self._pairs(M, K, which="LA", sigma=None, opened=K)
+        mu, V = mu.flip(0), V.flip(1)
+        if not bool((mu.detach() > 1e-9 * mu.detach()[0]).all()):
+            raise SpecError(
+                "the last mode is lost in rounding of the first; ask for fewer", path="k"
+            )
+        # Every process scales its own part of the vectors: what reaches the numbers is summed over all.
+        return 1.0 / mu, V / replicated(mu, self.model.comm).sqrt()
 
     def _loads(
         self, K: Tensor, stress: Tensor | None
@@ -213,16 +241,7 @@ class _SharedModes(Modes):
         """Find pairs of ``A v = λ B v``; `opened` is definite, and what it is nearly inverted with preconditions."""
         space, asked = self._space, self.model.spec.solver
         a, b = space.restrict(A), space.restrict(B)
-        known = find_out(space.sharding, a)
-        if self.spec.kind != "modes":
-            # By what a stress adds to a stiffness; where stresses cancel, rounding would say otherwise.
-            known = replace(known, hermitian=True)
-        if not known.hermitian:
-            raise SpecError(
-                "the operator is not symmetric (advection, or a law of the solution), and its complex modes come of "
-                "factors, which one process makes",
-                path="of",
-            )
+        known = self._symmetric(a)
         wanted: Any = asked.preconditioner
         if opened is not A and space.layout.n > _SMALL:
             kind = "multigrid" if wanted == "auto" else wanted
@@ -232,6 +251,20 @@ class _SharedModes(Modes):
         return part_eigsh(
             space.sharding, a, (space.sharding, b), known, request, space.near_nullspace
         )
+
+    def _symmetric(self, values: Tensor) -> Knowledge:
+        """Return what is known of a matrix of free unknowns, which must be symmetric."""
+        known = find_out(self._space.sharding, values)
+        if self.spec.kind != "modes":
+            # By what a stress adds to a stiffness; where stresses cancel, rounding would say otherwise.
+            known = replace(known, hermitian=True)
+        if not known.hermitian:
+            raise SpecError(
+                "the operator is not symmetric (advection, or a law of the solution), and its complex modes come of "
+                "factors, which one process makes",
+                path="of",
+            )
+        return known
 
     def _report(self) -> SolveInfo:
         return SolveInfo(method="lobpcg", backend="eigsh")
