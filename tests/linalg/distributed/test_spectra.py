@@ -326,3 +326,28 @@ def test_the_smallest_imaginary_parts_of_a_real_matrix() -> None:
         every = torch.linalg.eigvals(A.to_dense()).imag.abs().sort().values
         w, _ = A.partition(2).eigs(4, "SI")
         torch.testing.assert_close(w.imag.abs(), every[:4], atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("k", [1, 3])
+def test_multiple_eigenvalues_of_a_general_matrix_have_no_gradient_in_parts(
+    parts: int, k: int
+) -> None:
+    """Each copy has many left vectors, and any of them would be taken; a simple one beside them has its own."""
+    n = 8
+    generator = torch.Generator().manual_seed(2)
+    R = torch.eye(n, dtype=torch.float64)
+    R += 0.2 * torch.randn(n, n, dtype=torch.float64, generator=generator)
+    L = torch.linalg.inv(R)
+    w = torch.tensor([5.0, 5.0, 3.0, 1.0, 0.5, 0.4, 0.3, 0.2], dtype=torch.float64)
+    i, j = torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")
+    values = (R * w @ L).flatten().requires_grad_()
+    part = torch.arange(n) % parts
+    D = DSparseTensor(values, i.flatten(), j.flatten(), (n, n), parts, partition_ids=part)
+    found, _ = D.eigs(k=k)
+    copies = (found.detach().real - 5.0).abs() < 1e-6
+    with pytest.raises(GradientError, match="is multiple"):
+        torch.autograd.grad(found[copies].sum().real, values, retain_graph=True)
+    if k == 3:
+        (grad,) = torch.autograd.grad(found[~copies].sum().real, values)
+        torch.testing.assert_close(grad.reshape(n, n), torch.outer(L[2], R[:, 2]))

@@ -74,8 +74,9 @@ class PartGeneral:
             self._norm,
             self.space,
         )
-        kept = self._order(w, real)[:k]
-        w, V = w[kept], V[:, kept]
+        found = self._order(w, real)
+        self._multiple = _repeated(w[found], self._norm)[:k]
+        w, V = w[found[:k]], V[:, found[:k]]
         V = V / self.space.norm(V)
         worst = float(self.space.norm(A(V) - V * w).max()) / max(self._norm, 1e-300)
         limit = max(0.01 * float(torch.finfo(dtype).eps) ** 0.5, tol)
@@ -123,6 +124,9 @@ class PartGeneral:
         )
         # A cotangent may be zero here and not elsewhere.
         for i in torch.nonzero(comm.reduce(wanted.to(w.real), "max"))[:, 0].tolist():
+            # Of several left vectors the bordered matrix would give any.
+            if bool(self._multiple[i]):
+                raise GradientError(_MULTIPLE.format(i))
             v, w_i = V[:, i : i + 1], w[i].conj()
 
             def bordered(x: Tensor, v: Tensor = v, shift: Tensor = w_i) -> Tensor:
@@ -153,6 +157,14 @@ class PartGeneral:
         raise GradientError(
             "second derivatives of eigenvalues of a general matrix in parts are not available"
         )
+
+
+def _repeated(w: Tensor, norm: float) -> Tensor:
+    """Return which eigenvalues ``[m]`` equal another of them, to what rounding of a matrix of this norm may do."""
+    eps = torch.finfo(w.dtype).eps
+    reach = torch.maximum(eps ** (2 / 3) * w.abs(), 10 * eps * (norm + w.abs()))
+    apart = (w.unsqueeze(1) - w).abs().fill_diagonal_(torch.inf)
+    return (apart <= torch.maximum(reach.unsqueeze(1), reach)).any(1)
 
 
 def _dimension(k: int) -> int:
