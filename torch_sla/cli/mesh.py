@@ -29,6 +29,10 @@ def mesh(
         Path, typer.Argument(help="Problem as YAML or JSON, or a mesh file.", show_default=False)
     ],
     settings: Settings = None,
+    scale: Annotated[
+        Optional[float],  # noqa: UP045  (typer reads this at run time)
+        typer.Option(help="What the coordinates in a mesh file are multiplied by, as 1e-3."),
+    ] = None,
     output: Annotated[
         Optional[Path],  # noqa: UP045  (typer reads this at run time)
         typer.Option("--output", "-o", help="Folder for the mesh as .vtu (to look at) and .npz."),
@@ -45,7 +49,7 @@ def mesh(
 
     if output is not None:
         check_folder(output, file.stem)
-    found = _mesh_of(file, settings, trust=trust)
+    found = _mesh_of(file, settings, scale, trust=trust)
     known = mesh_summary(found)
     written = [] if output is None else _written(found, output, file.stem)
     if as_json:
@@ -56,13 +60,22 @@ def mesh(
         out.print(f"wrote {path}", markup=False)
 
 
-def _mesh_of(file: Path, settings: list[str] | None, *, trust: bool) -> Mesh:
+def _mesh_of(file: Path, settings: list[str] | None, scale: float | None, *, trust: bool) -> Mesh:
     from torch_sla.assembly import Mesh, read_mesh
 
     if file.suffix.lower() not in _PROBLEMS:
         if settings:
             raise ArgumentError(f"--set changes fields of a problem; {file} is read as a mesh")
-        return read_mesh(file, duplicate_nodes="allow", hanging_nodes="allow")
+        return read_mesh(
+            file,
+            scale=1.0 if scale is None else scale,
+            duplicate_nodes="allow",
+            hanging_nodes="allow",
+        )
+    if scale is not None:
+        raise ArgumentError(
+            f"--scale is for mesh files; {file} is read as a problem: use --set mesh.scale={scale}"
+        )
     problem = read_problem(file, settings, trust=trust)
     found = problem.check()
     if not isinstance(found, Mesh):

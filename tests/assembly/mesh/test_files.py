@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import struct
 import sys
 from urllib.parse import unquote
@@ -14,7 +15,7 @@ import torch_sla.assembly as fem
 from torch_sla.assembly.mesh import raised
 from torch_sla.assembly.mesh.files import mesh_index
 from torch_sla.assembly.mesh.share import members
-from torch_sla.errors import MeshError
+from torch_sla.errors import ArgumentError, MeshError
 
 POINTS = np.array([[0.0, 0, 0.5], [1, 0, 0.5], [1, 1, 0.5], [0, 1, 0.5], [7, 7, 0.5]])
 
@@ -522,6 +523,22 @@ def test_groups_of_one_component(tmp_path):
     )
     tags = fem.read_mesh(tmp_path / "plate.vtk").cell_tags
     assert {name: index.tolist() for name, index in tags.items()} == {"7": [0], "9": [1]}
+
+
+@pytest.mark.parametrize("suffix", [".msh", ".npz", ".vtu"])
+def test_coordinates_are_multiplied_with_the_scale(tmp_path, suffix):
+    mesh = fem.box_mesh((2, 1, 1), (80.0, 20.0, 5.0))
+    fem.write_mesh(tmp_path / f"mm{suffix}", mesh)
+    for scale in (1e-3, 25.4, 1e-9):
+        found = fem.read_mesh(tmp_path / f"mm{suffix}", scale=scale)
+        assert torch.equal(found.points, mesh.points * scale)
+        assert torch.equal(found.cells, mesh.cells)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.nan, math.inf])
+def test_a_scale_is_positive(gmsh_file, scale):
+    with pytest.raises(ArgumentError, match=f"scale: got {scale}"):
+        fem.read_mesh(gmsh_file, "triangle", scale=scale)
 
 
 def test_a_missing_reader_is_named(tmp_path, monkeypatch):

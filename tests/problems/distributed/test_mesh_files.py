@@ -104,6 +104,26 @@ def test_what_is_seen_is_cut_out_of_the_whole(
     assert len(pairs) == int(body.max()) + 1 == found[0].bodies
 
 
+def scaled(group: Any, path: str, scale: float) -> Window:
+    found = problem(path, 2)
+    file = found.mesh.model_copy(update={"scale": scale})
+    on_file = found.model_copy(update={"mesh": file})
+    return sight.seen(on_file, communicator(group), torch.device("cpu"))
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("suffix", [".npz", ".vtu", ".msh"])
+def test_shares_of_a_file_in_other_units(ranks: Ranks, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"mesh{suffix}"
+    if suffix == ".npz":
+        write_mesh(path, MESHES["tetrahedra"]())
+    else:
+        in_vtk(MESHES["tetrahedra"]()).write(path)
+    mesh = read_mesh(path)
+    for window in ranks.run(3, scaled, str(path), 1e-3):
+        assert torch.equal(window.mesh.points, mesh.points[window.points] * 1e-3)
+
+
 def from_file(group: Any, case: str, path: str) -> Found:
     """Solve a case of which only the mesh is in a file."""
     found, values = problem_of(case)

@@ -9,15 +9,21 @@ from torch_sla import (
     BoxMesh,
     Dirichlet,
     DiskMesh,
+    ElasticityProblem,
     Integral,
     LShapeMesh,
     MeshArrays,
+    MeshFile,
+    Neumann,
     PoissonProblem,
     Probe,
     Problem,
+    Reaction,
     RectangleMesh,
     SpecError,
 )
+from torch_sla.assembly import box_mesh, write_mesh
+from torch_sla.problems.specs.hashing import spec_hash
 
 
 @pytest.mark.parametrize("cell", ["triangle", "quad"])
@@ -101,3 +107,37 @@ def test_meshes_that_no_memory_holds_are_refused() -> None:
         BoxMesh(cells=(10**6, 10**6, 10**6))
     with pytest.raises(SpecError, match=r"cells: .*1000000000000 cells; at most"):
         RectangleMesh(cells=(10**6, 10**6))
+
+
+def test_a_file_in_millimetres_with_data_in_si(tmp_path):
+    """A bar under tension, as in metres: u = tl/E, V = lbh; what is declared differs, and is written and read."""
+    write_mesh(tmp_path / "bar.npz", box_mesh((4, 2, 2), (80.0, 20.0, 5.0)))
+
+    def bar(**scale):
+        fixed = [Dirichlet(f"{'xyz'[i]} < 1e-9", 0.0, component=i) for i in range(3)]
+        return ElasticityProblem(
+            mesh=MeshFile(str(tmp_path / "bar.npz"), **scale),
+            model="solid",
+            young_modulus=210e9,
+            poisson_ratio=0.3,
+            boundary=[*fixed, Neumann("right", traction=[1e8, 0.0, 0.0])],
+            outputs=[
+                Integral("volume", "1"),
+                Probe("end", at=[(0.08, 0.01, 0.0025)], quantity="u[0]"),
+                Reaction("held", "x < 1e-9"),
+            ],
+        )
+
+    metres = bar(scale=1e-3)
+    found = metres.solve()
+    assert found["volume"].item() == pytest.approx(0.08 * 0.02 * 0.005, rel=1e-12)
+    assert found["end"].item() == pytest.approx(1e8 * 0.08 / 210e9, rel=1e-8)
+    assert found["held"][0].item() == pytest.approx(-1e8 * 0.02 * 0.005, rel=1e-8)
+    assert spec_hash(bar()) == spec_hash(bar(scale=1.0)) != spec_hash(metres)
+    metres.to_yaml(tmp_path / "bar.yaml")
+    again = Problem.from_yaml(tmp_path / "bar.yaml")
+    assert spec_hash(again) == spec_hash(metres)
+    assert again.mesh.scale == 1e-3
+    for wrong in (0.0, -1e-3, float("inf")):
+        with pytest.raises(SpecError, match=r"scale"):
+            bar(scale=wrong)

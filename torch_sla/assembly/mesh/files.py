@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -19,7 +20,7 @@ from torch_sla.assembly.mesh.share import check_places, members, merged
 from torch_sla.assembly.mesh.topology import number_rows
 from torch_sla.assembly.mesh.vtu import VtuIndex, WholeOnlyError
 from torch_sla.assembly.reference.cell import reference_cell
-from torch_sla.errors import MeshError
+from torch_sla.errors import ArgumentError, MeshError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +38,7 @@ def read_mesh(
     path: str | Path,
     cell: str | None = None,
     *,
+    scale: float = 1.0,
     duplicate_nodes: Literal["refuse", "allow"] = "refuse",
     hanging_nodes: Literal["refuse", "allow"] = "refuse",
 ) -> Mesh:
@@ -53,6 +55,8 @@ def read_mesh(
         The file.
     cell
         Cell type to take, such as ``"tetra"``; None means the only one of the highest dimension.
+    scale
+        What coordinates are multiplied by: ``1e-3`` takes a file in millimetres as metres.
     duplicate_nodes
         Whether two points at one place are refused, or allowed as the two lips of a crack.
     hanging_nodes
@@ -63,8 +67,12 @@ def read_mesh(
     MeshError
         If there is no such file (near names are given), meshio cannot read it, it lacks the cells, mixes cell types
         or holds unsupported ones, or the mesh is unsound (see `make_mesh`).
+    ArgumentError
+        If `scale` is no positive number.
     """
     path = Path(path)
+    if not 0 < scale < math.inf:
+        raise ArgumentError(f"scale: got {scale}; it must be a positive number, such as 1e-3")
     _check_exists(path)
     archive = ArchiveIndex(path, cell) if path.suffix == ".npz" else None
     found = _of_meshio(path, cell) if archive is None else _of_share(archive)
@@ -72,7 +80,7 @@ def read_mesh(
     is_used[found.cells] = True
     used = np.nonzero(is_used)[0]
     reference = reference_cell(CELL_TYPES[found.cell][0])
-    points = _flatten(path, found.points, used, reference.dim)
+    points = _flatten(path, found.points, used, reference.dim, scale)
     renumber = np.full(len(found.points), -1, dtype=np.int64)
     renumber[used] = np.arange(len(used))
     cells, corners = renumber[found.cells], renumber[found.facets]
@@ -265,9 +273,11 @@ def _entity(raw: meshio.Mesh, block: int) -> int:
     return -1 if known is None or not len(known[block]) else int(known[block][0])
 
 
-def _flatten(path: Path, points: npt.NDArray[Any], used: Ints, dim: int) -> npt.NDArray[np.float64]:
+def _flatten(
+    path: Path, points: npt.NDArray[Any], used: Ints, dim: int, scale: float
+) -> npt.NDArray[np.float64]:
     """Take the points that are used, without coordinates beyond the dimension of the cells, which must be constant."""
-    xs = np.asarray(points, dtype=np.float64)[used]
+    xs = np.asarray(points, dtype=np.float64)[used] * scale
     check_flat(path, np.ptp(xs, axis=0), dim)
     return np.ascontiguousarray(xs[:, :dim])
 

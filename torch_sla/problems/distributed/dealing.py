@@ -83,11 +83,13 @@ class Dealt:
     facet_groups: Tensor
 
 
-def deal(path: Path, index: MeshIndex, comm: Communicator, device: torch.device) -> Dealt:
+def deal(
+    path: Path, index: MeshIndex, comm: Communicator, device: torch.device, scale: float = 1.0
+) -> Dealt:
     """Read a share of a mesh, and get the cells of the parts held here; all processes call it together.
 
     Points and cells have the numbers that `read_mesh` gives them. Cells are cut by recursive bisection of their
-    centres.
+    centres, where coordinates are those in the file times `scale`.
 
     Raises
     ------
@@ -97,6 +99,7 @@ def deal(path: Path, index: MeshIndex, comm: Communicator, device: torch.device)
     held = comm.held
 
     share = agreed(comm, device, lambda: index.read(held.start, held.stop, comm.parts))
+    share = replace(share, points=share.points * scale)
     listed = Keepers(comm, index.n_points, device)
     if share.names is not None:
         share = _by_place(share, torch.from_numpy(share.names), listed, comm, device)

@@ -104,7 +104,7 @@ def _read(
     """Read what this process sees of a mesh of which nobody reads the whole."""
     path = Path(file.path)
     try:
-        dealt = deal(path, index, comm, device)
+        dealt = deal(path, index, comm, device, file.scale)
         keepers = dealt.keepers
         if file.duplicate_nodes == "refuse":
             refuse_duplicates(keepers, dealt.x, comm, device)

@@ -110,6 +110,7 @@ def _file(spec: MeshFile) -> Mesh:
     return read_mesh(
         spec.path,
         spec.cell,
+        scale=spec.scale,
         duplicate_nodes=spec.duplicate_nodes,
         hanging_nodes=spec.hanging_nodes,
     )

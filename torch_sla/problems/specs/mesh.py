@@ -60,6 +60,7 @@ Place: TypeAlias = Two[float]
 _GRADING = (
     "Size of the last cell over that of the first, per direction; sizes grow by a constant factor."
 )
+_SCALE = "What the coordinates in the file are multiplied by; 1e-3 takes millimetres as metres."
 _DUPLICATE = "Whether two points at one place are refused, or allowed as the two lips of a crack."
 _HANGING = (
     "Whether a point inside a facet of another cell is refused, or allowed where bodies only touch."
@@ -188,6 +189,7 @@ class MeshFile(Spec):
     cell: CellType | None = Field(
         default=None, description="Cells to take where the file mixes types."
     )
+    scale: Length = Field(default=1.0, description=_SCALE)
     duplicate_nodes: Choice = Field(default="refuse", description=_DUPLICATE)
     hanging_nodes: Choice = Field(default="refuse", description=_HANGING)
 
