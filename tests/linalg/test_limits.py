@@ -34,6 +34,8 @@ def _newton(**asked: Any) -> Any:
         ({"rtol": 1.0}, "`rtol` must lie in"),
         ({"rtol": float("nan")}, "`rtol` must lie in"),
         ({"rtol": "small"}, "`rtol` must be a number, got 'small'"),
+        ({"rtol": "1e-8"}, "`rtol` must be a number, got '1e-8'; give it without quotes"),
+        ({"atol": "1e-8"}, "`atol` must be a number, got '1e-8'; give it without quotes"),
         ({"rtol": torch.ones(2)}, "`rtol` must be a number"),
         ({"atol": -1.0}, "`atol` must be >= 0"),
         ({"atol": None}, "`atol` must be a number"),
@@ -64,6 +66,27 @@ def test_a_start_of_another_kind(solve: Callable[..., Any]) -> None:
         solve(x0=B + 1j)
     with pytest.raises(ArgumentError, match="must be a tensor, got list"):
         solve(x0=B.tolist())
+
+
+@pytest.mark.parametrize("matrix", [A, A.partition(2)])
+def test_right_hand_sides_of_another_kind(matrix: Any) -> None:
+    for dtype in (torch.int64, torch.bool):
+        with pytest.raises(DTypeError, match=f"`b` must be floating point or complex, got {dtype}"):
+            matrix.solve(torch.ones(8, dtype=dtype))
+    with pytest.raises(ArgumentError, match="`b` must be a dense tensor, got one that is torch"):
+        matrix.solve(B.to_sparse())
+    with pytest.raises(ArgumentError, match="`x` must be a dense tensor, got one that is torch"):
+        matrix @ B.to_sparse()
+    # What torch promotes them to.
+    assert matrix.solve(B.float()).dtype is D
+    assert matrix.solve(B + 1j).dtype is torch.complex128
+
+
+@pytest.mark.parametrize("matrix", [A, A.partition(2)])
+@pytest.mark.parametrize("name", ["eigsh", "eigs", "svd"])
+def test_tolerances_of_spectra_are_numbers(matrix: Any, name: str) -> None:
+    with pytest.raises(ArgumentError, match="`tol` must be a number, got '1e-8'"):
+        getattr(matrix, name)(2, tol="1e-8")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.complex128, torch.int64])

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torch_sla.errors import ArgumentError, BackendUnavailableError, DTypeError, PlanError
+from torch_sla.errors import ArgumentError, BackendUnavailableError, PlanError
 from torch_sla.linalg.adjoint.least_squares import least_squares
 from torch_sla.linalg.adjoint.solve import linear_solve
 from torch_sla.linalg.adjoint.unmapped import refuse_vmap
-from torch_sla.linalg.backends.base import ALL_DTYPES, SolveOptions
+from torch_sla.linalg.backends.base import SolveOptions
 from torch_sla.linalg.backends.registry import backend as get_backend
 from torch_sla.linalg.extremes import unseen
-from torch_sla.linalg.kernels.arguments import expect_dense, expect_start, instead
+from torch_sla.linalg.kernels.arguments import expect_rhs, expect_start
 from torch_sla.linalg.kernels.detection import largest_entry
 from torch_sla.linalg.kernels.memory import total_bytes
 from torch_sla.linalg.methods.outcome import (
@@ -93,7 +93,7 @@ def solve(
     x, info
         The solution, recorded as one node of the autograd graph, and the report.
     """
-    dtype = _dtype(A, b)
+    dtype = expect_rhs(b, A.dtype, A.device)
     values, rhs, layout, pattern = _arrange(A, b, dtype)
     alone = values.ndim == 1 and known is None and not is_transformed()
     structure, marked = A.structure_and_marked(
@@ -172,7 +172,7 @@ def plan(
         if 0 in shape
         else A.values.new_empty(1).expand(shape)
     )
-    values, rhs, _, pattern = _arrange(A, b, _dtype(A, b))
+    values, rhs, _, pattern = _arrange(A, b, expect_rhs(b, A.dtype, A.device))
     structure, _ = A.structure_and_marked()
     structure, _ = _without_nullspace(structure, pattern, values, None)
     facts = _facts(
@@ -298,19 +298,6 @@ def _options(
     rtol, atol, maxiter = limits(rtol, atol, maxiter)
     given = None if isinstance(preconditioner, str) and preconditioner == "auto" else preconditioner
     return SolveOptions(rtol, atol, maxiter, given)
-
-
-def _dtype(A: SparseTensor, b: Tensor) -> torch.dtype:
-    """Return the dtype of the solve: what torch promotes the two to."""
-    expect_dense(b, "b", A.device)
-    if not (b.is_floating_point() or b.is_complex()):
-        raise DTypeError(f"`b` must be floating point or complex, got {b.dtype}; convert it first")
-    dtype = torch.promote_types(A.dtype, b.dtype)
-    if dtype not in ALL_DTYPES:
-        raise DTypeError(
-            f"no solver works in {dtype}; convert the matrix and `b` to {instead(dtype)}"
-        )
-    return dtype
 
 
 def _arrange(

@@ -25,7 +25,7 @@ from torch_sla.linalg.distributed.sharding import Sharding
 from torch_sla.linalg.distributed.solve import PartSolver, SolveRequest, columns
 from torch_sla.linalg.distributed.space import PartSpace
 from torch_sla.linalg.distributed.vector import DVector, two_norm
-from torch_sla.linalg.kernels.arguments import expect_start
+from torch_sla.linalg.kernels.arguments import expect_dense, expect_rhs, expect_start
 from torch_sla.linalg.methods.outcome import asked_rtol, default_rtol
 from torch_sla.linalg.sparse.tensor import SparseTensor
 from torch_sla.linalg.sparse.transforms import outside_compiler, outside_transforms
@@ -123,6 +123,7 @@ def enter(D: DSparseTensor, x: Any, name: str) -> tuple[Tensor, Callable[[Tensor
     """Return what is held here of a vector, and how to give a result back in the same form."""
     layout = D.layout
     if isinstance(x, Tensor) and not hasattr(x, "device_mesh"):
+        expect_dense(x, name, D.device)
         if x.ndim not in (1, 2) or x.shape[0] not in (layout.n, layout.n_held):
             raise ArgumentError(
                 f"`{name}` must be a DVector, [{layout.n_held}] or [{layout.n_held}, K], got {list(x.shape)}"
@@ -205,7 +206,7 @@ def solve(
 
     Raises
     ------
-    SolveError, PlanError, ArgumentError
+    SolveError, PlanError, ArgumentError, DTypeError
         As for `SparseTensor.solve`.
     RankError
         If processes differ in the dtype or the columns of `b`, or in what they ask for.
@@ -213,7 +214,7 @@ def solve(
     rtol = asked_rtol(rtol, tol)
     local, leave = enter(D, b, "b")
     B, flat = columns(local, D.layout.n_held)
-    dtype = torch.promote_types(D.dtype, B.dtype)
+    dtype = expect_rhs(B, D.dtype, D.device)
     request = SolveRequest(
         method,
         preconditioner,

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch_sla.errors import ArgumentError, Result, SolveError
 from torch_sla.linalg.extremes import exponent
 from torch_sla.linalg.kernels.detection import largest_entry
+from torch_sla.linalg.methods.outcome import tolerance
 from torch_sla.linalg.sparse.transforms import physical
 
 if TYPE_CHECKING:
@@ -99,12 +100,12 @@ def check_request(
     Raises
     ------
     ArgumentError
-        When `k` is not between 1 and `most`, `tol` negative or NaN, `maxiter` no number of iterations, or `sigma` not
-        finite.
+        When `k` is not between 1 and `most`, `tol` negative, NaN or no number, `maxiter` no number of iterations, or
+        `sigma` not finite.
     """
     if not isinstance(k, int | np.integer) or not 1 <= k <= most:
         raise ArgumentError(f"`k` must be between 1 and {most}, got {k}")
-    if tol is not None and not 0 <= tol < 1:
+    if tol is not None and not 0 <= tolerance(tol, "tol") < 1:
         raise ArgumentError(f"`tol` must lie in [0, 1), 0 for working precision, got {tol}")
     if maxiter is not None and not (isinstance(maxiter, int | np.integer) and maxiter >= 1):
         raise ArgumentError(f"`maxiter` must be an integer of at least 1, got {maxiter!r}")

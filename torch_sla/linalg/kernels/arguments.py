@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from torch_sla._core import extension
-from torch_sla.errors import ArgumentError
+from torch_sla.errors import ArgumentError, DTypeError
 
 __all__ = [
     "VALUES",
@@ -20,6 +20,7 @@ __all__ = [
     "empty",
     "expect_columns",
     "expect_dense",
+    "expect_rhs",
     "expect_shape",
     "expect_start",
     "indices",
@@ -137,6 +138,26 @@ def instead(dtype: torch.dtype) -> str:
     ('float32 or float64', 'complex64 or complex128')
     """
     return "complex64 or complex128" if dtype.is_complex else "float32 or float64"
+
+
+def expect_rhs(b: Any, dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """Return the dtype of a solve: what torch promotes those of the matrix and of `b` to.
+
+    Raises
+    ------
+    ArgumentError, DTypeError
+        When `b` is no dense tensor on the device of the matrix, holds no real or complex numbers, or no solver works in
+        the dtype of both.
+    """
+    expect_dense(b, "b", device)
+    if not (b.is_floating_point() or b.is_complex()):
+        raise DTypeError(f"`b` must be floating point or complex, got {b.dtype}; convert it first")
+    common = torch.promote_types(dtype, b.dtype)
+    if common not in VALUES:
+        raise DTypeError(
+            f"no solver works in {common}; convert the matrix and `b` to {instead(common)}"
+        )
+    return common
 
 
 def expect_columns(x: Tensor, name: str, n: int) -> None:

@@ -13,7 +13,7 @@ from torch_sla.errors import ArgumentError, Result
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["KrylovOptions", "Outcome", "asked_rtol", "default_rtol", "limits"]
+__all__ = ["KrylovOptions", "Outcome", "asked_rtol", "default_rtol", "limits", "tolerance"]
 
 _MOST = 2**31 - 1  # iterations, what compiled methods count
 
@@ -43,12 +43,7 @@ def limits(rtol: Any, atol: Any, maxiter: Any) -> tuple[float, float, int | None
     >>> limits(1e-8, 0, None)
     (1e-08, 0.0, None)
     """
-    found = []
-    for name, given in (("rtol", rtol), ("atol", atol)):
-        try:
-            found.append(float(given))
-        except (TypeError, ValueError, RuntimeError):
-            raise ArgumentError(f"`{name}` must be a number, got {given!r}") from None
+    found = [tolerance(rtol, "rtol"), tolerance(atol, "atol")]
     if not 0 <= found[0] < 1:
         raise ArgumentError(f"`rtol` must lie in [0, 1), got {found[0]}")
     if not found[1] >= 0:
@@ -62,6 +57,27 @@ def limits(rtol: Any, atol: Any, maxiter: Any) -> tuple[float, float, int | None
     if most < 1:
         raise ArgumentError(f"`maxiter` must be an integer of at least 1, got {maxiter!r}")
     return found[0], found[1], min(most, _MOST)
+
+
+def tolerance(given: Any, name: str) -> float:
+    """Return a tolerance as a plain number.
+
+    Raises
+    ------
+    ArgumentError
+        When it is none, such as text.
+
+    Examples
+    --------
+    >>> tolerance(0, "atol")
+    0.0
+    """
+    if isinstance(given, str):  # which `float` would read
+        raise ArgumentError(f"`{name}` must be a number, got {given!r}; give it without quotes")
+    try:
+        return float(given)
+    except (TypeError, ValueError, RuntimeError):
+        raise ArgumentError(f"`{name}` must be a number, got {given!r}") from None
 
 
 @dataclass(frozen=True)
