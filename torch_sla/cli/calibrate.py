@@ -38,7 +38,6 @@ def calibrate(
         found = measure(rounds=rounds, progress=lambda part: err.print(f"measuring {part}"))
     finally:
         torch.set_num_threads(threads)
-    output.parent.mkdir(parents=True, exist_ok=True)
     save_machine(output, found)
     table = Table("figure", "here", "shipped", box=None, pad_edge=False, header_style="bold")
     shipped = SHIPPED["cpu"].to_dict()

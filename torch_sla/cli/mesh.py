@@ -89,7 +89,6 @@ def _written(found: Mesh, folder: Path, stem: str) -> list[Path]:
     from torch_sla.assembly import write_mesh
     from torch_sla.assembly.summary import shape_quality
 
-    folder.mkdir(parents=True, exist_ok=True)
     fields = {"quality": shape_quality(found)}
     for name, cells in found.cell_tags.items():
         fields[name] = torch.zeros(found.n_cells, dtype=torch.float64)

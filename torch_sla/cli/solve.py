@@ -117,8 +117,6 @@ def solve(
             raise typer.Exit(STOPPED) from None
         seconds = time.monotonic() - start
         work.advance()
-        if solution.info.converged or report:
-            output.mkdir(parents=True, exist_ok=True)
         written: list[Path] = []
         missing: str | None = None
         if solution.info.converged:

@@ -41,10 +41,27 @@ def test_a_link_stays_one_and_errors_name_the_file_asked_for(tmp_path) -> None:
         beside.write_text("new")
     assert link.is_symlink()
     assert real.read_text() == "new"
-    missing = tmp_path / "no" / "a.txt"
-    with pytest.raises(FileNotFoundError) as caught, whole(missing) as beside:
-        beside.write_text("x")
+    missing = tmp_path / "a.txt"
+
+    def gone() -> None:
+        with whole(missing) as beside:
+            beside.write_text("x")
+            beside.unlink()
+
+    with pytest.raises(FileNotFoundError) as caught:
+        gone()
     assert caught.value.filename == str(missing)
+
+
+def test_folders_are_made(tmp_path) -> None:
+    path = tmp_path / "not" / "yet" / "a.txt"
+    with whole(path) as beside:
+        beside.write_text("x")
+    assert path.read_text() == "x"
+    assert list(path.parent.iterdir()) == [path]
+    for under in (path / "b.txt", path / "c" / "b.txt"):
+        with pytest.raises(NotADirectoryError, match=r"a\.txt"), whole(under):
+            pass
 
 
 def test_a_disk_that_is_full_names_the_file_asked_for(tmp_path) -> None:

@@ -76,6 +76,22 @@ def test_all_times_that_were_saved(tmp_path) -> None:
     assert ".xdmf" in solution.endings
 
 
+def test_folders_that_do_not_exist_are_made(tmp_path) -> None:
+    march = TransientProblem(of=plate(), end=1.0, steps=2, save=["u"])
+    found, steady = march.solve(), march.of.solve()
+    steady.save(tmp_path / "one" / "a.vtu")
+    for i, ending in enumerate((".pvd", ".xdmf", ".npz", ".json", ".csv")):
+        found.save(tmp_path / f"series-{i}" / "run" / f"a{ending}")
+    steady.plot(tmp_path / "plot" / "a.png")
+    found.animate(tmp_path / "film" / "a.html")
+    found.report(tmp_path / "report" / "a.html")
+    march.to_yaml(tmp_path / "declared" / "a.yaml")
+    ends = " ".join(sorted({file.suffix for file in tmp_path.rglob("a.*")}))
+    assert ends == ".bin .csv .html .json .npz .png .pvd .vtu .xdmf .yaml"
+    times, meshes = read(tmp_path / "series-0" / "run" / "a.pvd")
+    assert (len(times), len(meshes)) == (3, 3)
+
+
 def test_fields_over_time_without_the_unknown(tmp_path) -> None:
     solution = TransientProblem(of=plate(), end=1.0, steps=3).solve()
     solution.save(tmp_path / "run.pvd")

@@ -67,7 +67,6 @@ def write_series(
 
 def _collection(path: Path, mesh: Mesh, frames: Iterable[Frame], points: Tensor | None) -> None:
     folder = path.with_suffix("")
-    folder.mkdir(exist_ok=True)
     order = "LittleEndian" if sys.byteorder == "little" else "BigEndian"
     root = ET.Element("VTKFile", type="Collection", version="1.0", byte_order=order)
     collection = ET.SubElement(root, "Collection")

@@ -21,7 +21,7 @@ import torch
 from torch_sla.assembly.mesh.archive import write_archive
 from torch_sla.assembly.mesh.raw import lacking
 from torch_sla.errors import MeshError
-from torch_sla.linalg.sparse.whole import named, whole
+from torch_sla.linalg.sparse.whole import make_folder, named, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -64,7 +64,7 @@ def write_mesh(
     Parameters
     ----------
     path
-        The file.
+        The file; a folder that does not exist is made.
     mesh
         The mesh.
     point_data
@@ -127,6 +127,7 @@ def _several(path: Path) -> Iterator[Path]:
     """Yield where to write a file and those beside it, which take their places when the block ends well."""
     hidden = f".{path.stem}."
     try:
+        make_folder(path.parent)
         with tempfile.TemporaryDirectory(prefix=hidden, dir=path.parent) as folder:
             yield Path(folder) / path.name
             # The one that names the others comes last.

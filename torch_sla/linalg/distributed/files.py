@@ -76,7 +76,6 @@ def save_dsparse(
     _ = D.halo_names
 
     def write() -> list[list[int]]:
-        folder.mkdir(parents=True, exist_ok=True)
         return [write_part(folder, part, D.near_nullspace) for part in D]
 
     rows = agreed(D.comm, D.device, write)

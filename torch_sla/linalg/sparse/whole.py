@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 from contextlib import contextmanager, suppress
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["named", "whole"]
+__all__ = ["make_folder", "named", "whole"]
 
 _turns = itertools.count()
 
@@ -20,7 +21,8 @@ _turns = itertools.count()
 def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield where to write a file, which takes its place when the block ends well.
 
-    Whatever stops the block, an older file of that name stays, and no half of a new one is found there.
+    Whatever stops the block, an older file of that name stays, and no half of a new one is found there. A folder that
+    does not exist is made.
 
     Parameters
     ----------
@@ -30,7 +32,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     Examples
     --------
     >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> path = Path(tempfile.mkdtemp()) / "new" / "a.txt"
     >>> with whole(path) as beside:
     ...     _ = beside.write_text("all of it")
     >>> path.read_text(), list(path.parent.iterdir()) == [path]
@@ -40,6 +42,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     # Nobody else's: another process, or thread, may write the same file.
     beside = final.with_name(f".{final.stem}.{os.getpid()}-{next(_turns)}{final.suffix}")
     try:
+        make_folder(final.parent)
         yield beside
         beside.replace(final)
     except OSError as error:
@@ -48,6 +51,21 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # on a disk that cannot be written to, it is not there either
             beside.unlink()
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a file that is to be written, where there is none.
+
+    Raises
+    ------
+    OSError
+        If that cannot be; names what is in the way.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        code = errno.ENOTDIR  # what is there is a file
+        raise NotADirectoryError(code, os.strerror(code), str(folder)) from None
 
 
 def named(error: OSError, path: str | os.PathLike[str], beside: str | os.PathLike[str]) -> None:

@@ -97,7 +97,6 @@ class DistributedAlgebraSolution(Spectral, SolutionInParts):
             arrays[name] = found.detach().cpu().numpy()
         if self.problem.comm.rank:
             return []
-        path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         return [path]

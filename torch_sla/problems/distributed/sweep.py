@@ -207,6 +207,5 @@ class DistributedSweepSolution(SolutionInParts):
         told = summary_of_parts(self) if path.suffix == ".json" else {}
         if self.problem.comm.rank:
             return []
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_cases(told, self.table, path) if told else write_table(self.table, path)
         return [path]

@@ -135,7 +135,6 @@ def _fields(solution: DistributedSolution, frame: Frame, path: Path) -> list[Pat
         for name, value in frame.fields.items()
         if kinds[name] == "nodes"
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     written = []
     solved = solution.info.solved
     good = solved is None or bool(solved.all())
@@ -180,7 +179,6 @@ def _piece(path: Path, part: int) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as file:
         file.write_text(text, encoding="utf-8")
 

@@ -218,7 +218,6 @@ class Design(Analysis):
             if name != POINTS and self.declared[name].on not in ("cells", "nodes"):
                 continue
             folder = directory / "pictures"
-            folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{name}-{iteration:05d}.png"
             values = None if name == POINTS else value
             draw(frame.mesh, points, values, name, f"iteration {iteration}", path)
