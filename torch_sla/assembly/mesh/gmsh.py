@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from torch_sla.assembly.mesh.gmsh_text import refuse_malformed
 from torch_sla.errors import MeshError
 
 if TYPE_CHECKING:
@@ -78,8 +79,16 @@ def read_by_meshio(path: Path) -> meshio.Mesh:
     Raises
     ------
     MeshError
-        If it is a binary one of format 2 that meshio does not read.
+        If it is a binary one of format 2 that meshio does not read, or one in text that is malformed.
     """
+    raw = _read(path)
+    head, _ = _before_nodes(path)
+    if head is not None and head[2] == b"0":
+        refuse_malformed(path, head[1], raw)
+    return raw
+
+
+def _read(path: Path) -> meshio.Mesh:
     import meshio
 
     try:
