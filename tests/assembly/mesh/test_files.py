@@ -552,6 +552,28 @@ def test_a_missing_reader_is_named(tmp_path, monkeypatch):
         fem.read_mesh(tmp_path / "m.vtu")
 
 
+@pytest.mark.parametrize(
+    ("suffix", "cell", "message"),
+    [
+        (".stl", "tetra", "can only write triangle cells"),
+        (".stl", "quad", "can only write triangle cells"),
+        (".ugrid", "tetra", "files that nothing reads; use .vtu, .msh or .npz"),
+        (".ugrid", "triangle", "files that nothing reads; use .vtu, .msh or .npz"),
+    ],
+)
+def test_files_that_could_not_be_read_are_not_written(tmp_path, suffix, cell, message):
+    solid = cell == "tetra"
+    mesh = fem.box_mesh((1, 1, 1)) if solid else fem.rectangle_mesh((2, 2), cell=cell)
+    if suffix == ".ugrid":
+        meshio.write(tmp_path / "probe.ugrid", meshio.Mesh(POINTS, [("triangle", [[0, 1, 2]])]))
+        if b"np.float64(" not in (tmp_path / "probe.ugrid").read_bytes():
+            pytest.skip("this meshio writes numbers as they are")
+        (tmp_path / "probe.ugrid").unlink()
+    with pytest.raises(MeshError, match=message):
+        fem.write_mesh(tmp_path / f"m{suffix}", mesh)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_missing_writer_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(MeshError, match=r"meshio needs h5py to write \.xdmf files; install it"):

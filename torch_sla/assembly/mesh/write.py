@@ -44,7 +44,9 @@ _WITH_FIELDS = (".avs", ".dat", ".hmf", ".med", ".msh", ".tec", ".vtk", ".vtu", 
 # Formats that meshio takes for others: it writes ``.msh`` as Fluent has it.
 _FORMAT = {".msh": {"file_format": "gmsh"}}
 # What it says of cells and fields that it leaves out.
-_LOST = re.compile("skip|discard", re.IGNORECASE)
+_LOST = re.compile("skip|discard|can only", re.IGNORECASE)
+# How NumPy 2 prints the numbers that some of its writers mean to write as text.
+_PRINTED = re.compile(rb"\bnp\.(?:float|int)\d+\(")
 # Numbers that viewers do not know, as those that they do.
 _KNOWN = {torch.bool: torch.uint8, torch.float16: torch.float32, torch.bfloat16: torch.float32}
 
@@ -110,6 +112,12 @@ def write_mesh(
             meshio.write(file, raw, **_FORMAT.get(path.suffix, {}))
             if _LOST.search(said.getvalue()):
                 raise meshio.WriteError
+            with file.open("rb") as begun:
+                printed = _PRINTED.search(begun.read(1 << 16))
+            if printed:
+                raise meshio.WriteError(
+                    f"with this NumPy it writes {path.suffix} files that nothing reads; use .vtu, .msh or .npz"
+                )
     except ImportError as error:
         raise lacking(error, path, "write") from error
     except OSError:
