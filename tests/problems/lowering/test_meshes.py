@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from torch_sla import (
@@ -9,9 +11,12 @@ from torch_sla import (
     BoxMesh,
     Dirichlet,
     DiskMesh,
+    EigenProblem,
     ElasticityProblem,
+    Energy,
     Integral,
     LShapeMesh,
+    Maximum,
     MeshArrays,
     MeshFile,
     Neumann,
@@ -141,3 +146,67 @@ def test_a_file_in_millimetres_with_data_in_si(tmp_path):
     for wrong in (0.0, -1e-3, float("inf")):
         with pytest.raises(SpecError, match=r"scale"):
             bar(scale=wrong)
+
+
+BAR = """$MeshFormat
+2.2 0 8
+$EndMeshFormat
+$PhysicalNames
+3
+1 1 "wall"
+1 2 "end"
+2 3 "steel"
+$EndPhysicalNames
+$Nodes
+6
+1 0 0 0
+2 50 0 0
+3 100 0 0
+4 0 10 0
+5 50 10 0
+6 100 10 0
+$EndNodes
+$Elements
+4
+1 1 2 1 1 1 4
+2 1 2 2 2 3 6
+3 3 2 3 1 1 2 5 4
+4 3 2 3 1 2 3 6 5
+$EndElements
+"""
+
+
+@pytest.mark.parametrize(
+    ("length", "stress", "mass", "energy"),
+    [(1.0, 1.0, 1.0, 1.0), (1e-3, 1e6, 1e3, 1e-3)],
+    ids=["mm N t", "m N kg"],
+)
+def test_units_that_agree(length, stress, mass, energy, tmp_path):
+    """One bar of steel of a file of gmsh in the units of the page on elasticity: a beam 10 mm high, on two cells."""
+    (tmp_path / "bar.msh").write_text(BAR)
+    held = [Dirichlet("wall", 0.0)]
+    bar = ElasticityProblem(
+        mesh=MeshFile(str(tmp_path / "bar.msh"), scale=length),
+        model="plane_stress",
+        thickness=5.0 * length,
+        young_modulus={"steel": 210e3 * stress},
+        poisson_ratio=0.0,
+        density=7.85e-9 * mass / length**3,
+        order=2,
+        boundary=[*held, Neumann("end", traction=[100.0 * stress, 0.0])],
+        outputs=[
+            Probe("tip", at=[(100.0 * length, 5.0 * length)], quantity="u[0]"),
+            Reaction("force", "wall"),
+            Maximum("worst", "von_mises(stress)"),
+            Energy("energy"),
+        ],
+    )
+    found = bar.solve()
+    assert found["tip"].item() == pytest.approx(100.0 * 100.0 / 210e3 * length, rel=1e-8)
+    assert found["force"][0].item() == pytest.approx(-5000.0, rel=1e-8)
+    assert found["worst"].item() == pytest.approx(100.0 * stress, rel=1e-8)
+    strained = 100.0**2 / (2 * 210e3) * 100 * 10 * 5
+    assert found["energy"].item() == pytest.approx(strained * energy, rel=1e-8)
+    modes = EigenProblem(of=bar.model_copy(update={"boundary": held, "outputs": ()}), k=1).solve()
+    beam = 1.8751**2 / (2 * math.pi) * math.sqrt(210e9 * 0.01**2 / (12 * 7850 * 0.1**4))
+    assert modes["frequencies"].item() == pytest.approx(beam, rel=0.05)
