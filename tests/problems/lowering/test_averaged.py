@@ -377,6 +377,28 @@ def test_laws_that_do_not_resist_volume_by_itself_are_refused(
     rubber(law=law, constants=constants, dilatation="pointwise")
 
 
+def test_a_law_of_the_volume_change_alone_is_resisted_by_its_mean() -> None:
+    problem = rubber(law="k/2*(J - 1)**2", constants={"k": 3.0})
+    u = moved(problem, 0.05)
+    # The mean of J over a cell is its area after by that before, 1/2.
+    x = (problem.dof_points() + u)[problem.compile().mesh.cells]
+    across = x[:, 2] - x[:, 0], x[:, 3] - x[:, 1]
+    area = 0.5 * (across[0][:, 0] * across[1][:, 1] - across[0][:, 1] * across[1][:, 0])
+    energy = (0.5 * 3.0 * (area / 0.5 - 1) ** 2 * 0.5).sum()
+    model = problem.compile()
+    torch.testing.assert_close(model.energy(model.scene({}), u.flatten()), energy)
+    h, d = 1e-6, moved(problem, 1.0, seed=1).flatten()
+    high, low = (model.energy(model.scene({}), u.flatten() + t * d) for t in (h, -h))
+    force = problem.residual(u, constrained=False).flatten()
+    torch.testing.assert_close(force @ d, (high - low) / (2 * h), rtol=1e-6, atol=0)
+    K = problem.jacobian(u, constrained=False).to_dense()
+    high, low = (
+        problem.residual((u.flatten() + t * d).reshape(u.shape), constrained=False).flatten()
+        for t in (h, -h)
+    )
+    torch.testing.assert_close(K @ d, (high - low) / (2 * h), rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("cell", ["triangle", "tetra"])
 def test_simplices_of_order_1_are_refused(cell: str) -> None:
     with pytest.raises(SpecError, match=r"dilatation: simplices of order 1 lock .*order: 2"):

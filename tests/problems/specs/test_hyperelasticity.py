@@ -36,6 +36,7 @@ def test_a_law_in_numbers_needs_no_constants(tmp_path) -> None:
     [
         ("neo_hookean", "the constants of neo_hookean are mu lam, .*; received none"),
         ("mu*(I1 - 3)", "unknown name 'mu'"),
+        ("2*pi", "law: the energy does not depend on the deformation; write it with I1 I2"),
     ],
 )
 def test_other_laws_miss_them(law: str, message: str) -> None:

@@ -188,10 +188,12 @@ class Hyperelasticity(Model):
             shapes = [c.tensor.shape for c in constants.values()] + [x.shape for x in averages]
             F = F.expand(*np.broadcast_shapes(F.shape[:-2], *shapes), 3, 3)
             F = F if F.requires_grad else (F if recorded else F.detach()).requires_grad_()
-            W = self._density(constants)(F, change)
-            if not W.requires_grad:
-                raise ArgumentError("law: the energy does not depend on the deformation")
-            (P,) = torch.autograd.grad(W.sum(), F, create_graph=recorded)
+            W, P = self._density(constants)(F, change), torch.zeros_like(F)
+            # A law of J alone has no derivative where the volume change is held.
+            if W.requires_grad:
+                (P,) = torch.autograd.grad(
+                    W.sum(), F, create_graph=recorded, materialize_grads=True
+                )
             if pressure is not None:
                 P = P + pressure[..., None, None] * cofactor(F)
         return (F, W, P) if recorded else (F.detach(), W.detach(), P.detach())
@@ -326,15 +328,10 @@ class Hyperelasticity(Model):
         return {"u": Dual(gradient=P[..., :dim, :dim])}
 
     def _pressure(self, scene: Scene, i: int, sites: BasisSites) -> Duals:
-        """``p J F⁻ᵀ N``, with the cofactor of F written out."""
+        """Return ``p J F⁻ᵀ N``."""
         p, dim = scene.factor * self.given(scene, i, sites, "pressure"), self.mesh.dim
         F = self._deformation(sites.field("grad(u)").tensor)
-        rows = [
-            torch.linalg.cross(F[..., (k + 1) % 3, :], F[..., (k + 2) % 3, :], dim=-1)
-            for k in range(3)
-        ]
-        cofactor = torch.stack(rows, -2)[..., :dim, :dim]
-        push = (cofactor * sites.basis.normal[..., None, :]).sum(-1)
+        push = (cofactor(F)[..., :dim, :dim] * sites.basis.normal[..., None, :]).sum(-1)
         return {"u": Dual(p[..., None] * push)}
 
     def mass(self, scene: Scene) -> Tensor:

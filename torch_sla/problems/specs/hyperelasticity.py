@@ -136,6 +136,11 @@ class HyperelasticityProblem(FieldProblem):
             known = " ".join(LAWS)
             message = f"{error.message}\n(a law is one of {known}, or an energy)"
             raise ExpressionError(message, path="law") from None
+        if not self.law.expression.names & {*INVARIANTS}:  # type: ignore[attr-defined]
+            raise SpecError(
+                f"the energy does not depend on the deformation; write it with {' '.join(INVARIANTS)}",
+                path="law",
+            )
         unused = given - self.law.expression.names  # type: ignore[attr-defined]
         if unused:
             raise SpecError(f"the law does not use {sorted(unused)[0]!r}", path="constants")
