@@ -11,6 +11,7 @@ from torch_sla import (
     PML,
     BoxMesh,
     Dirichlet,
+    EigenProblem,
     ElasticityProblem,
     HelmholtzProblem,
     HyperelasticityProblem,
@@ -139,8 +140,9 @@ def test_averaging_is_refused_where_it_does_nothing() -> None:
     problem = ElasticityProblem(
         mesh=mesh, model="plane_strain", dilatation="averaged", boundary=[Dirichlet("left", 0.0)]
     )
-    with pytest.raises(SpecError, match=r"dilatation.*lock"):
-        problem.solve()
+    for attempt in (problem.solve, problem.check, EigenProblem(of=problem).check):
+        with pytest.raises(SpecError, match=r"dilatation.*lock"):
+            attempt()
     with pytest.raises(SpecError, match=r"dilatation: averaged is not for plane_stress.*not lock"):
         problem.updated(model="plane_stress")
 

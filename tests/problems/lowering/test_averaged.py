@@ -403,6 +403,8 @@ def test_a_law_of_the_volume_change_alone_is_resisted_by_its_mean() -> None:
 def test_simplices_of_order_1_are_refused(cell: str) -> None:
     with pytest.raises(SpecError, match=r"dilatation: simplices of order 1 lock .*order: 2"):
         rubber(cell, 1).solve()
+    with pytest.raises(SpecError, match="dilatation: simplices of order 1 lock"):
+        rubber(cell, 1).check()
 
 
 def told(problem: Any, **values: Any) -> list[str]:

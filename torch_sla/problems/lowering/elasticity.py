@@ -30,6 +30,7 @@ from torch_sla.problems.specs.boundary import Neumann, Spring
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from torch_sla.assembly import Mesh
     from torch_sla.problems.lowering.motions import Holds
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import BasisSites, Sites
@@ -98,6 +99,11 @@ class Elasticity(Model):
     @property
     def _averaged(self) -> bool:
         return is_averaged(self)
+
+    def check_places(self) -> Mesh:
+        """Check whether averaging is of use as well."""
+        is_averaged(self)
+        return super().check_places()
 
     # -- laws -----------------------------------------------------------------------------------
 

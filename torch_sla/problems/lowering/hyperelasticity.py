@@ -29,6 +29,7 @@ from torch_sla.problems.specs.place import POSITIVE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch_sla.assembly import Mesh
     from torch_sla.problems.lowering.motions import Holds
     from torch_sla.problems.lowering.scene import Scene
     from torch_sla.problems.lowering.sites import BasisSites, Sites
@@ -199,6 +200,11 @@ class Hyperelasticity(Model):
         return (F, W, P) if recorded else (F.detach(), W.detach(), P.detach())
 
     # -- the averaged volume change -------------------------------------------------------------
+
+    def check_places(self) -> Mesh:
+        """Check whether averaging is of use as well."""
+        is_averaged(self)
+        return super().check_places()
 
     @property
     def _averaged(self) -> bool:
