@@ -475,5 +475,9 @@ def test_elastic_bodies_that_lock_are_told() -> None:
     assert not told(body.updated(model="plane_stress"), nu=0.499)
     assert not told(body.updated(order=2, dilatation="averaged"), nu=0.499)
     points = body.compile().mesh.points
-    assert told(body, nu=0.499, points=torch.stack([points, 1.1 * points])) == [note]
+    shapes = torch.stack([points, 1.1 * points])
+    assert told(body, nu=0.499, points=shapes) == [note]
+    some = torch.tensor([0.3, 0.499], dtype=torch.float64)
+    assert told(body, nu=some, points=shapes) == [note]
+    assert told(body, nu=some[:, None], points=shapes) == [note]
     assert told(TransientProblem(of=body, end=1.0, steps=2), nu=0.499) == [note]

@@ -21,7 +21,7 @@ from torch_sla.errors import SpecError
 from torch_sla.problems.lowering.sites import BasisSites
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch import Tensor
 
@@ -49,21 +49,24 @@ def is_averaged(model: Model) -> bool:
     return True
 
 
-def locking(model: Model, bulk: Tensor, shear: Tensor, *, splits: bool = True) -> list[str]:
+def locking(
+    model: Model, moduli: Iterable[tuple[Tensor, Tensor]], *, splits: bool = True
+) -> list[str]:
     """Return what to say of a body that resists the change of volume at points.
 
     Parameters
     ----------
-    bulk, shear
-        Its moduli at small strains ``[*batch, n|1, q|1]``.
+    moduli
+        Its bulk and shear modulus at small strains ``[*batch, n|1, q|1]``, on each of its meshes.
     splits
         Whether its law can be averaged.
     """
-    stiff = (shear > 0) & (bulk > _LOCKS * shear)
-    if not bool(stiff.any()):
+    ratios = [torch.where(shear > 0, bulk / shear, 0.0).max() for bulk, shear in moduli]
+    ratio = float(torch.stack(ratios).max()) if ratios else 0.0
+    if not ratio > _LOCKS:
         return []
     spec: Any = model.spec
-    ratio, cell = float((bulk / shear)[stiff].max()), model.mesh.cell
+    cell = model.mesh.cell
     lost = "a third" if spec.order == 1 else "a tenth"
     law = "" if splits else "a law of J1, J2 and J with "
     low = "order: 2 and " if model.mesh.reference.is_simplex and spec.order == 1 else ""

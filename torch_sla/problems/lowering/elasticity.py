@@ -28,7 +28,7 @@ from torch_sla.problems.lowering.terms import uniform
 from torch_sla.problems.specs.boundary import Neumann, Spring
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from torch_sla.assembly import Mesh
     from torch_sla.problems.lowering.motions import Holds
@@ -263,14 +263,18 @@ class Elasticity(Model):
         stress = stress if factor is None else factor[..., None, None] * stress
         return assemble(weak.initial_stress, self.dofs, basis=cells.basis, s=stress)
 
-    def cautions(self, scene: Scene, u: Tensor) -> list[str]:
+    def cautions(self, seen: Iterable[tuple[Scene, Tensor]]) -> list[str]:
         """Tell of an isotropic body that locks; a sheet may change its thickness and does not."""
         if self._averaged or self.kind == "plane_stress":
             return []
-        with torch.no_grad():
-            material = self._material(scene, scene.cells(u))
-        lam, mu = material.lam, material.mu
-        return [] if lam is None or mu is None else locking(self, lam + 2.0 / 3.0 * mu, mu)
+        moduli = []
+        for scene, u in seen:
+            with torch.no_grad():
+                material = self._material(scene, scene.cells(u))
+            lam, mu = material.lam, material.mu
+            if lam is not None and mu is not None:
+                moduli.append((lam + 2.0 / 3.0 * mu, mu))
+        return locking(self, moduli)
 
     # -- outputs --------------------------------------------------------------------------------
 

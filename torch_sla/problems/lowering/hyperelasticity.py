@@ -27,7 +27,7 @@ from torch_sla.problems.specs.boundary import Neumann
 from torch_sla.problems.specs.place import POSITIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from torch_sla.assembly import Mesh
     from torch_sla.problems.lowering.motions import Holds
@@ -241,27 +241,29 @@ class Hyperelasticity(Model):
         found = averages.coefficients(scene.cells(sites.solution))
         return [seen_from(sites, averages.allowed, c) for c in found]
 
-    def cautions(self, scene: Scene, u: Tensor) -> list[str]:
+    def cautions(self, seen: Iterable[tuple[Scene, Tensor]]) -> list[str]:
         """Tell of a body that locks, by the curvature of its energy where it is undeformed."""
         if self._averaged:
             return []
+        moduli = (self._moduli(scene, u) for scene, u in seen)
+        return locking(self, moduli, splits=self.spec.splits)
+
+    def _moduli(self, scene: Scene, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the bulk and the shear modulus at small strains ``[*batch, n|1, q|1]``."""
         with torch.no_grad():
             constants = self._constants(scene, scene.cells(u))
-        like = torch.zeros((), dtype=self.dtype, device=self.device)
-        for value in constants.values():
-            like = like + 0.0 * value.tensor
-        # W = 9/2 bulk t² where all axes stretch by t, and 2 shear t² where one stretches and one shrinks.
-        curvatures = []
-        for axes, by in ((1.0, 1.0, 1.0), 9.0), ((1.0, -1.0, 0.0), 4.0):
-            with torch.enable_grad():
-                t = like.clone().requires_grad_()
-                F = torch.diag_embed(1.0 + t[..., None] * like.new_tensor(axes))
-                (slope,) = torch.autograd.grad(
-                    self._density(constants)(F).sum(), t, create_graph=True
-                )
-                (second,) = torch.autograd.grad(slope.sum(), t, materialize_grads=True)
-            curvatures.append(second / by)
-        return locking(self, *curvatures, splits=self.spec.splits)
+        shape = np.broadcast_shapes((1, 1), *(c.tensor.shape for c in constants.values()))
+        with torch.enable_grad():
+            # W = 9/2 bulk t² where all axes stretch by t, and 2 shear t² where one stretches and one shrinks.
+            t = torch.zeros(2, *shape, dtype=self.dtype, device=self.device, requires_grad=True)
+            axes = t.new_tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0]]).reshape(
+                2, *[1] * len(shape), 3
+            )
+            F = torch.diag_embed(1.0 + t[..., None] * axes)
+            W = self._density(constants)(F).sum()
+            (slope,) = torch.autograd.grad(W, t, create_graph=True)
+            (second,) = torch.autograd.grad(slope.sum(), t, materialize_grads=True)
+        return second[0] / 9.0, second[1] / 4.0
 
     def refuse_start(self, scene: Scene, u: Tensor) -> None:
         """Raise where the energy has no stress or no stiffness at a displacement."""

@@ -157,8 +157,8 @@ class Model(Physics):
         info: bool,
     ) -> Solution:
         if report.converged:
-            first = shapes.apart(taken.u.detach(), 1)[0]
-            report.notes += self.cautions(shapes.scenes[0], first)
+            each = zip(shapes.scenes, shapes.apart(taken.u.detach(), 1), strict=True)
+            report.notes += self.cautions(each)
         taken.forget()
         if not info:
             report.history.clear()

@@ -12,7 +12,7 @@ from torch_sla.lazy import cached_property
 from torch_sla.problems.lowering.frame import Frame
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from torch import Tensor
 
@@ -138,9 +138,15 @@ class Physics(Frame, ABC):
         """Assemble what multiplies rates of u: the mass, tested as the rest of the residual is ``[*batch, nnz]``."""
         return self.mass(scene)
 
-    def cautions(self, scene: Scene, u: Tensor) -> list[str]:
-        """Return what a report says of a solution that is what was asked for, and may be far from the truth."""
-        del scene, u
+    def cautions(self, seen: Iterable[tuple[Scene, Tensor]]) -> list[str]:
+        """Return what a report says of a solution that is what was asked for, and may be far from the truth.
+
+        Parameters
+        ----------
+        seen
+            The values and the solution ``[*batch, n]`` on each mesh.
+        """
+        del seen
         return []
 
     def counted_from(self, scene: Scene) -> Tensor | None:
