@@ -7,6 +7,8 @@ import math
 import pytest
 import torch
 
+from tests.helpers.devices import SIMULATION
+from tests.helpers.simulated import counted
 from torch_sla.errors import Result
 from torch_sla.linalg.nonlinear.batched import newton_batch
 from torch_sla.linalg.nonlinear.lagged import LaggedStep
@@ -175,3 +177,15 @@ def test_members_that_failed_before_are_left_alone() -> None:
     assert info.solved.tolist() == [False, True]
     assert float(u[0]) == 3.0
     assert abs(float(u[1])) < 1e-12
+
+
+@SIMULATION[0]
+@SIMULATION[1]
+def test_a_step_waits_once_for_a_device_and_its_end_once_more() -> None:
+    start = torch.zeros(3, 2, dtype=torch.float64, device="cuda")
+    with counted() as seen:
+        _, info = newton_batch(
+            lambda u: u - 1, lambda u, F: F, start, NonlinearOptions(line_search=False)
+        )
+    assert info.result is Result.CONVERGED
+    assert seen.total() == info.iterations + 2  # the first residual, and what is reported

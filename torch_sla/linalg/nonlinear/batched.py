@@ -23,6 +23,7 @@ _HALVINGS = 25
 _DIVERGED = 1e8
 _FLOOR = 8.0
 """Units of rounding of u that the last bits of a residual are worth."""
+_FAILURES = (Result.SINGULAR, Result.STAGNATION, Result.NONFINITE, Result.STAGNATION)
 
 
 def _norm(x: Tensor) -> Tensor:
@@ -63,6 +64,15 @@ def _searched(
             return trial, G, after, None
         length = torch.where(pending, 0.5 * length, length)
     return trial, G, after, pending
+
+
+def _judge(info: NonlinearInfo, *found: float) -> None:
+    """Take note of members whose step is infinite, that no step helps, without a number, and whose residual grows."""
+    for met, result in zip(found, _FAILURES, strict=True):
+        if met and info.converged:
+            info.result = result
+    if found[-1]:
+        info.notes.append("the residual grows without bound")
 
 
 def newton_batch(
@@ -121,37 +131,26 @@ def newton_batch(
     size = norm(F)
     first = size if reference is None else torch.maximum(size, reference)
     target = torch.clamp(options.rtol * first, min=options.atol)
-    lost = unsolved = stalled = floored = poor = torch.zeros_like(size, dtype=torch.bool)
+    lost = unsolved = stalled = astray = floored = poor = torch.zeros_like(size, dtype=torch.bool)
     if without is not None:
         lost = without.to(size.device)
     before, reached = (u, F), u
     while True:
-        out = lost | unsolved | stalled
-        broken = ~(torch.isfinite(size) & torch.isfinite(norm(u))) & ~out
-        grown = (size > _DIVERGED * first) & ~out & ~broken
-        active = ~(size <= target) & ~floored & ~out & ~broken & ~grown
-        worst, singular, stuck, nonfinite, beyond, going, slow = read(
-            torch.where(lost, 0.0, size).max(),
-            *(which.any() for which in (unsolved, stalled, broken, grown, active, poor)),
+        finite = torch.isfinite(size) & torch.isfinite(norm(u))
+        failed = (unsolved | stalled | ~(finite & (size <= _DIVERGED * first))) & ~lost
+        active = (size > target) & ~(floored | lost | failed)
+        worst, failing, going, slow = read(
+            torch.where(lost, 0.0, size).max(), failed.any(), active.any(), poor.any()
         )
         info.history.append(worst)
-        lost = out | broken | grown
-        for met, result in (
-            (singular, Result.SINGULAR),
-            (stuck, Result.STAGNATION),
-            (nonfinite, Result.NONFINITE),
-            (beyond, Result.STAGNATION),
-        ):
-            if met and info.converged:
-                info.result = result
-        if beyond:
-            info.notes.append("the residual grows without bound")
-        if nonfinite or beyond:
+        if failing:
+            new = failed & ~(unsolved | stalled)
+            kinds = (unsolved, stalled, new & ~finite, new & finite)
+            _judge(info, *read(*(kind.any() for kind in kinds)))
             # Such an iterate would spoil the tangents of the others, which go on.
-            new = (broken | grown)[..., None]
-            reached = torch.where(new, u, reached)
-            u, F = torch.where(new, before[0], u), torch.where(new, before[1], F)
-        reached = torch.where(lost[..., None], reached, u)
+            lost, astray, here = lost | failed, astray | new, new[..., None]
+            reached = torch.where(here, u, reached)
+            u, F = torch.where(here, before[0], u), torch.where(here, before[1], F)
         if going and slow:
             floored = floored | (poor & (size <= _FLOOR * _rounding(residual, u, F, norm)))
             poor, active = torch.zeros_like(poor), active & ~floored
@@ -179,8 +178,7 @@ def newton_batch(
         at_rest = size <= 1e3 * eps * first
         endless = active & ~torch.isfinite(moved)
         floored, unsolved = floored | (endless & at_rest), endless & ~at_rest
-        active = active & ~endless
-        delta, moved = torch.where(endless[..., None], zero, delta), torch.where(active, moved, 0.0)
+        active, delta = active & ~endless, torch.where(endless[..., None], zero, delta)
         # Steps that are rounding beside `rest` are taken whole: whether the residual falls says nothing there.
         below = active & (moved <= 1e4 * eps * rest)
         if options.line_search:
@@ -198,7 +196,7 @@ def newton_batch(
             keep = halted[..., None]
             trial, G = torch.where(keep, u, trial), torch.where(keep, F, G)
             after = torch.where(halted, size, after)
-        after = torch.where(lost | unsolved, size, after)
+        after = torch.where(lost, size, after)
         poor = ~(after <= 0.5 * size)
         floored = floored | (below & poor)
         poor = active & ~floored & poor
@@ -208,14 +206,16 @@ def newton_batch(
         before = u, F
         u, F, size = trial, G, after
         info.iterations += 1
-    u = torch.where(lost[..., None], reached, u)
-    if info.converged and bool(floored.any()):
-        info.result = Result.ROUNDOFF
     relative = size / torch.where(first > 0, first, torch.ones_like(first))
-    info.residual = float(relative.max())
+    info.residual, rounded, rough = read(
+        relative.max(), floored.any(), (floored & (size > target)).any()
+    )
+    if info.converged and rounded:
+        info.result = Result.ROUNDOFF
     if without is not None or not info.converged:
         info.solved = (~lost).cpu()
-    if rest and bool((floored & (size > target)).any()):
+        u = torch.where(astray[..., None], reached, u)
+    if rest and rough:
         info.notes.append(
             "as accurate as rounding lets it: the residual is that of what the unknowns are added to"
         )
