@@ -16,7 +16,7 @@ from torch_sla.linalg.checks import read, was_asked
 from torch_sla.linalg.direct import Factored, refined
 from torch_sla.linalg.extremes import exponent, look, ordinary, powers, shifted, unseen
 from torch_sla.linalg.factor_cache import count
-from torch_sla.linalg.info import SolveInfo, failed
+from torch_sla.linalg.info import UNTRIED, SolveInfo, failed
 from torch_sla.linalg.kept import Kept, is_direct, pivots
 from torch_sla.linalg.kernels.detection import largest_entry
 from torch_sla.linalg.known import Known, largest_row
@@ -38,9 +38,6 @@ __all__ = ["Attempts", "System", "started"]
 
 # Fresh starts of an iterative solve whose recurrence drifted away from the true residual.
 _RESUMES = 3
-_UNTRIED = (
-    "a right-hand side of zeros has the solution zero: nothing was factorised or iterated for it"
-)
 
 
 class System(NamedTuple):
@@ -143,7 +140,7 @@ class Attempts(Kept):
         if shape[0] == 0 or zero:
             info = SolveInfo(method=choice.method, backend=choice.backend)
             if b.numel():
-                info.notes.append(_UNTRIED)
+                info.notes.append(UNTRIED)
             return info, b.new_zeros(shape)
         system = system._replace(exponent=exponent(seen[0], system.values))
         if extreme:

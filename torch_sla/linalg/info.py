@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.plan.plan import SolvePlan
 
-__all__ = ["SolveInfo", "failed", "failed_note", "unsolved"]
+__all__ = ["UNTRIED", "SolveInfo", "failed", "failed_note", "unsolved"]
 
 
 _LIVE = ("plan", "matrix", "estimate_rcond")
 _NAMED = 20
+UNTRIED = (
+    "a right-hand side of zeros has the solution zero: nothing was factorised or iterated for it"
+)
 
 
 def failed_note(what: str, which: Sequence[Any]) -> str:

@@ -126,6 +126,13 @@ def test_failed_cases_of_a_nonlinear_problem(newton: Newton) -> None:
         bratu(solver).solve(lam=lam)
 
 
+def test_members_that_are_done_earlier_are_no_news() -> None:
+    """Nothing is asked of their tangents any more, as if their loads were zero; none is."""
+    solver = Solver(backend="pytorch", method="cg")
+    given = torch.tensor([0.001, 3.4], dtype=torch.float64)
+    assert bratu(solver).solve(lam=given).info.notes == []
+
+
 def insulated() -> PoissonProblem:
     """A reaction r u + c u³ = f, everywhere alike, and a conductivity 1 - d u, which does not matter."""
     return PoissonProblem(

@@ -10,6 +10,7 @@ import torch
 
 from torch_sla.errors import Result
 from torch_sla.linalg.adjoint.implicit import implicit_solve
+from torch_sla.linalg.info import UNTRIED
 from torch_sla.problems.lowering.newton import Equation
 from torch_sla.problems.lowering.states import check_batch
 
@@ -57,7 +58,9 @@ def solve_nonlinear(
     report = SolveInfo() if linear is None else replace(linear)
     report.result = info.result if info.result is not Result.ROUNDOFF else Result.CONVERGED
     report.iterations, report.residual = info.iterations, info.residual
-    report.history, report.notes = list(info.history), [*info.notes, *report.notes]
+    report.history = list(info.history)
+    # Members that are done have zeros on the right, which are none of the problem.
+    report.notes = [*info.notes, *(note for note in report.notes if note != UNTRIED)]
     report.solved = info.solved
     if not report.converged and report.solved is None:
         report.solved = torch.zeros(u_hat.shape[:-1], dtype=torch.bool)
