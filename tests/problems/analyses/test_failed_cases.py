@@ -23,7 +23,9 @@ from torch_sla import (
     SweepProblem,
 )
 from torch_sla.errors import ArgumentError, GradientError, Result, SolveError
+from torch_sla.linalg.nonlinear.forcing import Forcing
 from torch_sla.problems.analyses import sweep as sweeps
+from torch_sla.problems.lowering import newton as newtons
 
 HELD = [Dirichlet("left", 0.0), Dirichlet("right", 0.0)]
 
@@ -131,6 +133,26 @@ def test_members_that_are_done_earlier_are_no_news() -> None:
     solver = Solver(backend="pytorch", method="cg")
     given = torch.tensor([0.001, 3.4], dtype=torch.float64)
     assert bratu(solver).solve(lam=given).info.notes == []
+
+
+def test_tolerances_of_inexact_steps_follow_from_steps_whatever_solves_they_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes = []
+
+    class Seen(Forcing):
+        def __call__(self, size: float) -> float:
+            sizes.append(size)
+            return super().__call__(size)
+
+    monkeypatch.setattr(newtons, "Forcing", Seen)
+    given = torch.tensor([1.0, 0.0, 4.0], dtype=torch.float64)
+    c = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+    problem = insulated().updated(solver=Solver(nonlinear=Newton(inexact=True)))
+    found = problem.solve(r=given, c=c, throw=False)
+    assert found.info.solved is not None
+    assert found.info.solved.tolist() == [True, False, True]
+    assert len(sizes) == found.info.iterations
 
 
 def insulated() -> PoissonProblem:

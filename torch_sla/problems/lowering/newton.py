@@ -172,14 +172,21 @@ class Equation:
                 tell(next(tangents))
             return self._values(state, at, recorded=False)
 
+        rtol: float | None = None
+
         def solve(values: Tensor, F: Tensor) -> Tensor:
-            rtol = None
-            if self._inexact:
-                rtol = forcing(float(self.model.norm(F).max()))
             return self._solve(values, F, rtol=rtol, memory=self._memory)
 
         apart = StepsApart(solve)
-        step_by = LaggedStep(tangent, apart, self._reuse)
+
+        def solve_all(values: Tensor, F: Tensor) -> Tensor:
+            nonlocal rtol
+            if self._inexact:
+                # Once in a step, however many solves it takes: the tolerance follows from that of the step before.
+                rtol = forcing(float(self.model.norm(F).max()))
+            return apart(values, F)
+
+        step_by = LaggedStep(tangent, solve_all, self._reuse)
         while done < 1.0:
             to = 1.0 if done + step >= 1.0 - 1e-12 else done + step
             state = self._state(plain, to)
