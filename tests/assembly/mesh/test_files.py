@@ -154,11 +154,24 @@ def test_numbers_that_viewers_do_not_know_are_written_as_ones_they_do(tmp_path, 
 @pytest.mark.parametrize("suffix", [".inp", ".bdf", ".mesh", ".npz", ".ply"])
 def test_fields_that_a_format_has_no_place_for_are_refused(tmp_path, suffix):
     mesh = fem.rectangle_mesh((2, 2))
-    with pytest.raises(MeshError, match=rf"m\{suffix} takes a mesh without fields, and got u; "):
-        fem.write_mesh(tmp_path / f"m{suffix}", mesh, {"u": torch.ones(9)})
-    with pytest.raises(MeshError, match=rf"m\{suffix} takes a mesh without fields, and got k; "):
+    if suffix != ".ply":
+        with pytest.raises(MeshError, match=rf"^point_data: .*m\{suffix} has no place .* got u; "):
+            fem.write_mesh(tmp_path / f"m{suffix}", mesh, {"u": torch.ones(9)})
+    with pytest.raises(MeshError, match=rf"^cell_data: .*m\{suffix} has no place .* got k; "):
         fem.write_mesh(tmp_path / f"m{suffix}", mesh, cell_data={"k": torch.ones(8)})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["m.ply", "M.VTU", "M.Msh", "m.Vtk"])
+def test_fields_are_written_where_the_format_has_a_place_for_them(tmp_path, name):
+    """Of .ply that is at points only; suffixes are what they are in capitals, too."""
+    mesh = fem.rectangle_mesh((2, 2))
+    given = mesh.points @ torch.tensor([1.0, 10.0]).double()
+    fem.write_mesh(tmp_path / name, mesh, {"u & v": given} if name != "m.ply" else {"u": given})
+    form = {".msh": "gmsh"}.get((tmp_path / name).suffix.lower())
+    found = meshio.read(tmp_path / name, file_format=form).point_data
+    (found,) = (x for key, x in found.items() if key.startswith("u"))
+    np.testing.assert_array_equal(found, given)
 
 
 @pytest.mark.parametrize(("suffix", "dim"), [(".ply", 3), (".off", 3), (".f3grid", 2), (".su2", 2)])

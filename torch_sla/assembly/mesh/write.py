@@ -39,8 +39,9 @@ _SPELLED: dict[str, Callable[[str], str]] = {
 }
 # Formats of several files, which name each other.
 _SEVERAL = (".ele", ".node", ".xdmf", ".xmf", ".xml")
-# Formats in which meshio writes fields at points and in cells.
-_WITH_FIELDS = (".avs", ".dat", ".hmf", ".med", ".msh", ".tec", ".vtk", ".vtu", ".xdmf", ".xmf")
+# Formats in which meshio writes fields in cells, and those at points.
+_IN_CELLS = (".avs", ".dat", ".hmf", ".med", ".msh", ".tec", ".vtk", ".vtu", ".xdmf", ".xmf")
+_AT_POINTS = (*_IN_CELLS, ".e", ".ex2", ".exo", ".ply")
 # Formats that meshio takes for others: it writes ``.msh`` as Fluent has it.
 _FORMAT = {".msh": {"file_format": "gmsh"}}
 # What it says of cells and fields that it leaves out.
@@ -86,16 +87,20 @@ def write_mesh(
 
     path = Path(path)
     points_of, cells_of = point_data or {}, cell_data or {}
-    if (points_of or cells_of) and path.suffix not in _WITH_FIELDS:
-        names = ", ".join([*points_of, *cells_of])
-        raise MeshError(
-            f"point_data, cell_data: {path} takes a mesh without fields, and got {names}; use .vtu"
-        )
-    if path.suffix == ".npz":
+    suffix = path.suffix.lower()
+    for what, fields, formats in (
+        ("point_data", points_of, _AT_POINTS),
+        ("cell_data", cells_of, _IN_CELLS),
+    ):
+        if fields and suffix not in formats:
+            raise MeshError(
+                f"{what}: {path} has no place for such fields, and got {', '.join(fields)}; use .vtu"
+            )
+    if suffix == ".npz":
         write_archive(path, mesh if points is None else replace(mesh, points=points))
         return
     xs = (mesh.points if points is None else points).detach().cpu().numpy()
-    said_as = _SPELLED.get(path.suffix, str)
+    said_as = _SPELLED.get(suffix, str)
     raw = meshio.Mesh(
         in_space(xs),
         [(mesh.cell, mesh.cells.cpu().numpy())],
@@ -105,11 +110,11 @@ def write_mesh(
     said = io.StringIO()
     try:
         with (
-            (_several if path.suffix in _SEVERAL else whole)(path) as file,
+            (_several if suffix in _SEVERAL else whole)(path) as file,
             contextlib.redirect_stdout(said),
             contextlib.redirect_stderr(said),
         ):
-            meshio.write(file, raw, **_FORMAT.get(path.suffix, {}))
+            meshio.write(file, raw, **_FORMAT.get(suffix, {}))
             if _LOST.search(said.getvalue()):
                 raise meshio.WriteError
             with file.open("rb") as begun:
