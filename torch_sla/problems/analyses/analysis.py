@@ -115,7 +115,7 @@ class Analysis:
     def check(self) -> Any:
         """Check everything that needs no value; return the mesh. A body need not be held."""
         with inside():
-            return self.model.check_places()
+            return self.model.check_acting()
 
     def describe(self, values: Mapping[str, Any]) -> list[str]:
         """Return lines on the problem and its plan."""

@@ -395,10 +395,16 @@ class Model(Physics):
             raise SpecError(self.undetermined, path="boundary")
         if self.timed:
             self.refuse_time()
-        return self.check_places()
+        return self.check_acting()
+
+    def check_acting(self) -> Mesh:
+        """Check what `check` does, of a body that need not be held and laws that may use the time."""
+        mesh = self.check_places()
+        check_told(self)
+        return mesh
 
     def check_places(self) -> Mesh:
-        """Check what `check` does, of a body that need not be held and laws that may use the time."""
+        """Check selections, tags, axes and places, and evaluate nothing."""
         for name, parameter in self.declared.items():
             if isinstance(parameter.default, Formula):
                 check_default(name, parameter.default, self.mesh.dim)
@@ -415,5 +421,4 @@ class Model(Physics):
                     self.geometry.located(at, self.dofs)
         for i, output in enumerate(self.spec.outputs):
             check_places(self, output, f"outputs.{i}")
-        check_told(self)
         return self.mesh
