@@ -16,6 +16,7 @@ from torch_sla.errors import ArgumentError, DTypeError, GradientError, RankError
 from torch_sla.linalg import SparseTensor
 from torch_sla.problems.distributed.problem import DistributedProblem
 from torch_sla.problems.distributed.refusals import TYPES, table
+from torch_sla.problems.lowering.scene import Scene
 from torch_sla.problems.registry import PHYSICS
 
 if TYPE_CHECKING:
@@ -84,6 +85,14 @@ def poisson(**changes: Any) -> sla.PoissonProblem:
         (
             poisson(boundary=[sla.Periodic(on="left", to="top"), sla.Dirichlet("right", 0.0)]),
             "has no partner",
+        ),
+        (
+            sla.HelmholtzProblem(
+                mesh=sla.RectangleMesh(cells=(8, 2), size=(1.0, 0.25)),
+                wavenumber=6.0,
+                layer=sla.PML(lower=[-1.0, -1.0], upper=[0.75, 1.0], thickness=0.3),
+            ),
+            r"layer: .* the mesh ends 0\.25 outside the box",
         ),
     ],
 )
@@ -233,3 +242,29 @@ def test_shared_problems_say_what_they_are() -> None:
     problem = sla.distribute(poisson(), 3)
     assert isinstance(problem, DistributedProblem)
     assert "16 unknowns on 18 triangle cells" in problem.division.describe()
+
+
+def test_no_part_takes_its_own_end_for_that_of_the_mesh() -> None:
+    """Each of the four parts ends within the layer, or before it."""
+    layer = sla.PML(lower=[-1.0, -1.0], upper=[0.4, 1.0], thickness=0.6)
+    problem = sla.HelmholtzProblem(
+        mesh=sla.RectangleMesh(cells=(8, 2), size=(1.0, 0.25)), wavenumber=6.0, layer=layer
+    )
+    assert sla.distribute(problem, 4).division.layout.n == 27
+
+
+def test_laws_are_evaluated_by_the_solve_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A division finds places; what `check` assembles in one process would be assembled twice."""
+    seen = []
+    real = Scene.evaluate
+
+    def evaluate(self: Any, value: Any, sites: Any, path: str) -> Any:
+        seen.append(path)
+        return real(self, value, sites, path)
+
+    monkeypatch.setattr(Scene, "evaluate", evaluate)
+    problem = sla.distribute(poisson(diffusivity="1 + x"), 2)
+    _ = problem.division
+    assert seen == []
+    problem.solve()
+    assert "diffusivity" in seen

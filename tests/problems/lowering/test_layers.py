@@ -8,7 +8,16 @@ import math
 import pytest
 import torch
 
-from torch_sla import PML, Dirichlet, HelmholtzProblem, IntervalMesh, Line, Parameter, RectangleMesh
+from torch_sla import (
+    PML,
+    Dirichlet,
+    HelmholtzProblem,
+    IntervalMesh,
+    Line,
+    MeshArrays,
+    Parameter,
+    RectangleMesh,
+)
 from torch_sla.errors import ArgumentError, SpecError
 
 
@@ -101,9 +110,7 @@ def test_layers_that_give_waves_back_are_refused(changes):
 @pytest.mark.parametrize("length", [1.2, 1.5, 2.0])
 def test_a_mesh_that_ends_within_the_layer_is_refused(length: float) -> None:
     short = tube(mesh=IntervalMesh(cells=int(40 * length), size=length))
-    if (
-        length < 1.5
-    ):  # of the 0.5 of the layer the mesh has 0.2: 1e-2 to the power of (0.2/0.5) cubed comes back
+    if length < 1.5:  # the mesh has 0.2 of 0.5: 1e-2 to the power of (0.2/0.5) cubed comes back
         for verb in (short.check, short.solve):
             with pytest.raises(SpecError, match=r"layer: .* ends 0\.2 outside .* amplitude 0\.74"):
                 verb()
@@ -111,3 +118,16 @@ def test_a_mesh_that_ends_within_the_layer_is_refused(length: float) -> None:
     u, x = short.solve().u.abs(), short.dof_points()[:, 0]
     swing = (u[x <= 1.0].max() - u[x <= 1.0].min()) / 2.0
     assert float(swing) < 2e-2
+
+
+def test_rounded_coordinates_are_where_the_layer_ends() -> None:
+    """The box ends at 1, and files of eight letters for a number say 1.33333 of 4/3."""
+    at = torch.tensor([0.0, 0.5, 1.000004, 1.2, 1.33333])
+    points, cells = at.reshape(-1, 1).tolist(), [[i, i + 1] for i in range(4)]
+    mesh = MeshArrays(
+        points=points, cells=cells, cell="line", facet_tags={"left": [[0]], "right": [[4]]}
+    )
+    for upper, thickness in ((1.0, 1 / 3), (1.333329, 1 / 3)):
+        tube(mesh=mesh, layer=PML(lower=[0.0], upper=[upper], thickness=thickness)).check()
+    with pytest.raises(SpecError, match=r"ends 0\.33333 outside the box"):
+        tube(mesh=mesh, layer=PML(lower=[0.0], upper=[1.0], thickness=0.34)).check()

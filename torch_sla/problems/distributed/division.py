@@ -25,6 +25,7 @@ from torch_sla.problems.distributed.bodies import motions_left
 from torch_sla.problems.distributed.pieces import Pieces
 from torch_sla.problems.distributed.share import Share
 from torch_sla.problems.distributed.sight import seen
+from torch_sla.problems.lowering.part import ends_of
 from torch_sla.problems.lowering.reactions import is_held
 from torch_sla.problems.specs.outputs import Reaction
 
@@ -106,7 +107,8 @@ class Division:
             self.model.refuse_levels(self.surrounded, self.window.bodies)
         if steady and not self.determined:
             raise SpecError(self.model.undetermined, path="boundary")
-        agreed(comm, device, lambda: self._checked(steady=steady))
+        ends = comm.reduce(ends_of(self.window.mesh).to(device), "max").cpu()
+        agreed(comm, device, lambda: self._checked(ends, steady=steady))
         self._tables = self._node_tables()
         names, starts = [], 0
         for (number, count), (_, _, components) in zip(self._numbers(), self._tables, strict=True):
@@ -148,10 +150,11 @@ class Division:
         full[[s.part for s in self.shares]] = 1
         self.filled = torch.nonzero(comm.reduce(full))[:, 0].tolist()
 
-    def _checked(self, *, steady: bool) -> None:
-        """Check what needs no value, of what is seen here."""
+    def _checked(self, ends: Tensor, *, steady: bool) -> None:
+        """Check what needs no value, of what is seen here, and the ends of the whole."""
         if steady and self.model.timed:
             self.model.refuse_time()
+        self.model.check_extent(ends)
         self.model.check_places()
 
     def _acting(self) -> None:

@@ -14,6 +14,7 @@ from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.linalg.checks import require
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.operators import Matrix
+from torch_sla.problems.lowering.part import ends_of
 from torch_sla.problems.specs.boundary import Neumann, Robin
 
 if TYPE_CHECKING:
@@ -112,18 +113,19 @@ class Helmholtz(Model):
         return super().check_places()
 
     def _check_room(self) -> None:
+        """Check the extent, of the whole: a part ends where others go on."""
+        if self.part is None:
+            self.check_extent(self.once("ends", lambda: ends_of(self.mesh)))
+
+    def check_extent(self, ends: Tensor) -> None:
         """Refuse a mesh that ends within the layer, where waves come back from before they are damped."""
         layer, box = self.spec.layer, self._box()
-        if layer is None or self.part is not None:  # a part ends where others go on
+        if layer is None:
             return
-
-        def outside() -> list[float]:
-            x = self.mesh.points.detach().cpu()
-            low, high = torch.tensor(box, dtype=x.dtype).unbind(1)
-            return torch.cat([low - x.amin(0), x.amax(0) - high]).tolist()
-
-        for out in self.once(("outside", *box), outside):
-            if 1e-9 < out / layer.thickness < 1.0 - 1e-6:
+        low, high = torch.tensor(box, dtype=ends.dtype).unbind(1)
+        for out in (ends - torch.stack([high, -low])).flatten().tolist():
+            # Coordinates in files, and of single precision, are rounded.
+            if 1e-3 < out / layer.thickness < 1.0 - 1e-3:
                 returned = layer.reflection ** ((out / layer.thickness) ** 3)
                 raise SpecError(
                     f"it is {layer.thickness:.6g} thick, and the mesh ends {out:.6g} outside the box, so that the "

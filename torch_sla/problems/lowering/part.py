@@ -14,7 +14,21 @@ if TYPE_CHECKING:
 
     from torch_sla.assembly import Mesh
 
-__all__ = ["PartOfMesh"]
+__all__ = ["PartOfMesh", "ends_of"]
+
+
+def ends_of(mesh: Mesh) -> Tensor:
+    """Return the greatest coordinates of a mesh, and of its mirror image ``[2, dim]``: of parts the greatest are taken.
+
+    Examples
+    --------
+    >>> from torch_sla.assembly import rectangle_mesh
+    >>> ends_of(rectangle_mesh((1, 1), size=(3.0, 2.0), origin=(-1.0, 0.5))).tolist()
+    [[2.0, 2.5], [1.0, -0.5]]
+    """
+    x = mesh.points.detach().cpu().double()
+    none = x.new_full((1, mesh.dim), -torch.inf)
+    return torch.stack([torch.cat([none, x]).amax(0), torch.cat([none, -x]).amax(0)])
 
 
 @dataclass(frozen=True, eq=False)

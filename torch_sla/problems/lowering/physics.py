@@ -127,6 +127,10 @@ class Physics(Frame, ABC):
         del scene, sites
         return None
 
+    def check_extent(self, ends: Tensor) -> None:
+        """Check that a mesh with these ends (`ends_of`) has room for what is declared."""
+        del ends
+
     @abstractmethod
     def mass(self, scene: Scene) -> Tensor:
         """Assemble the values of the mass matrix ``[*batch, nnz]``."""
