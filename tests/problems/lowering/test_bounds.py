@@ -22,7 +22,10 @@ from torch_sla import (
     TransientProblem,
 )
 from torch_sla.errors import ArgumentError, SpecError
+from torch_sla.problems.expression import Ranked
+from torch_sla.problems.lowering.bounds import require_within
 from torch_sla.problems.specs.laws import laws
+from torch_sla.problems.specs.place import POSITIVE
 from torch_sla.problems.specs.value import ArrayFile
 
 if TYPE_CHECKING:
@@ -120,3 +123,32 @@ def test_arrays_name_the_cell(tmp_path: Path) -> None:
 def test_values_on_the_bound_are_solved() -> None:
     black = radiating(emissivity=Parameter("e"), ambient=Parameter("T")).solve(e=1.0, T=0.0)
     assert float(black.u.min()) < 1.0
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_matrices_are_judged_by_their_symmetric_part(d: int) -> None:
+    rng = np.random.default_rng(d)
+    turn = np.linalg.qr(rng.standard_normal((200, d, d)))[0]
+    eigenvalues = 10.0 ** rng.uniform(-6, 6, (200, d)) * 1e-150
+    eigenvalues[::2, -1] *= -1
+    skew = rng.standard_normal((200, d, d)) * 1e-150
+    given = (turn * eigenvalues[:, None]) @ turn.transpose(0, 2, 1) + skew - skew.transpose(0, 2, 1)
+    # Of eigenvalues beyond rounding of the largest it is certain which sign they have.
+    clear = np.abs(eigenvalues).min(1) > 1e-12 * np.abs(eigenvalues).max(1)
+    assert clear.sum() > 180
+    for m, w in zip(given[clear], eigenvalues[clear], strict=True):
+        found = Ranked(torch.as_tensor(m).expand(1, 1, d, d), 2)
+        if w.min() > 0:
+            require_within(found, POSITIVE, "k")
+        else:
+            with pytest.raises(ArgumentError, match="k must be positive definite"):
+                require_within(found, POSITIVE, "k")
+
+
+def test_only_a_message_takes_eigenvalues(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take longer than a product with the matrix of the problem, and a device would be waited for."""
+    law = [["1 + x", 0.5], [0.5, 1.0]]
+    with pytest.raises(ArgumentError, match=r"least eigenvalue is -0\.\d+ in cell \d"):
+        heat(diffusivity=[["x", 0.5], [0.5, 1.0]]).check()
+    monkeypatch.delattr(torch.linalg, "eigvalsh")
+    heat(diffusivity=law).check()
