@@ -192,8 +192,11 @@ def test_what_has_no_modes_says_why() -> None:
     with pytest.raises(SpecError, match="pressure of a flow has no mass"):
         EigenProblem(of=StokesProblem(mesh=mesh))
     held = PoissonProblem(mesh=mesh, boundary=[Dirichlet("left", 0.0)])
-    with pytest.raises(SpecError, match="6 free unknowns; received 7"):
-        EigenProblem(of=held, k=7).solve()
+    many = EigenProblem(of=held, k=7)
+    for verb in (many.check, many.solve):
+        with pytest.raises(SpecError, match=r"^k: there are 6 free unknowns; received 7"):
+            verb()
+    many.updated(k=6).check()
     with pytest.raises(SpecError, match="either a physics"):
         EigenProblem(k=1)
     with pytest.raises(SpecError, match=r"of\.solver"):

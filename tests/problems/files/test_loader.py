@@ -95,6 +95,7 @@ def test_lines_of_included_files(tmp_path: Path) -> None:
         ("a: 1\nb: \x07", 2, "is not allowed in YAML"),
         ("a:\n\tb: 1", 2, "not valid YAML: .*; indent with spaces, not with tabs"),
         ("a: {type:parameter, name: q}", 1, "'type:parameter' is one word; put a space after the"),
+        ("a: &x {b: 1}\nc:\n  <<: *x\n  d: 2", 3, "c: merge keys .* are not followed; write out"),
         ("", None, "empty"),
         ("a: " + "9" * 5000, 1, "digits"),
         ("a: " + "[" * 500 + "]" * 500, 1, "levels deep"),

@@ -72,7 +72,14 @@ class Modes(Analysis):
         if self.model.timed:
             with inside():
                 self.model.refuse_time()
-        return super().check()
+        found = super().check()
+        self._refuse_count(int(self.model.free.sum()))
+        return found
+
+    def _refuse_count(self, n: int) -> None:
+        """Raise where more modes are asked for than there are."""
+        if self.spec.k > n:
+            raise SpecError(f"there are {n} free unknowns; received {self.spec.k}", path="k")
 
     def solve(
         self,
@@ -108,8 +115,7 @@ class Modes(Analysis):
         C = self._damping(scene, operator, R)
         require_reach(scene, K, M, stress, C)
         space = FreeSpace(model)
-        if spec.k > space.n:
-            raise SpecError(f"there are {space.n} free unknowns; received {spec.k}", path="k")
+        self._refuse_count(space.n)
         symmetric = model.symmetric if model.nonlinear else operator.symmetric
         known = model.structure(None, symmetric).updated(coordinates=None)
 

@@ -252,6 +252,9 @@ class _Builder:
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 self._refuse("a key must be plain text", key.start_mark.line + 1, path)
+            if key.value == "<<" and key.style is None:
+                message = "merge keys (<<) are not followed; write out the fields, or include a file that has them"
+                self._refuse(message, key.start_mark.line + 1, path)
             if key.value in result:
                 first = self.lines[(*path, key.value)]
                 message = f"the key {key.value!r} is given twice (first on line {first})"

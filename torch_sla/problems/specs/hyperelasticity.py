@@ -103,7 +103,9 @@ class HyperelasticityProblem(FieldProblem):
         default=1.0, description="Mass per undeformed volume (kg/m³); makes the mass matrix."
     )
     load_steps: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        default=1, description="In how many equal steps the loads are applied, to begin with."
+        default=1,
+        description="In how many equal steps the loads are applied, to begin with; in time they are what their laws "
+        "say, and this has no effect.",
     )
     control: Literal["load", "arc_length"] = Field(
         default="load",
