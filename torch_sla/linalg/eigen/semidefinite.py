@@ -69,17 +69,29 @@ def condensed_pencil(
     s = settings
     if s.sigma is None and s.which != "SM":
         raise ArgumentError(INFINITE)
-    L, rows = _root(*mass)
-    n, m = pattern.shape[0], L.shape[1]
-    wide = L.new_zeros(n, m).index_copy(0, rows, L)
-    w, V = L.new_zeros(0).real, wide[:, :0]
-    if m:
-        w, V = _inverted(pattern, values, mass, wide, s)
+    w, V = _finite(pattern, values, mass, s)
     if len(w) < s.k:
         raise ArgumentError(
             f"`M` is singular and leaves {len(w)} finite eigenvalues, got k={s.k}; ask for no more"
         )
+    order = s.nearest(w)
+    far = (w - (s.sigma or 0.0)).abs()[order]
+    # Those far beyond the wanted ones would drown them in rounding once more.
+    near = far <= 1e3 * far[s.k - 1]
+    near[: s.k + 1] = True
+    V = V[:, order[near].sort().values].contiguous()
     return rayleigh_ritz(product(pattern, values), product(*mass), V)
+
+
+def _finite(
+    pattern: Pattern, values: Tensor, mass: tuple[Pattern, Tensor], settings: EigenSettings
+) -> tuple[Tensor, Tensor]:
+    """Return the eigenvalues that rounding tells from infinite ones, and their vectors, in no order."""
+    L, rows = _root(*mass)
+    n, m = pattern.shape[0], L.shape[1]
+    wide = L.new_zeros(n, m).index_copy(0, rows, L)
+    w, V = L.new_zeros(0).real, wide[:, :0]
+    return _inverted(pattern, values, mass, wide, settings) if m else (w, V)
 
 
 def _inverted(
