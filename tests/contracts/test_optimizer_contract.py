@@ -315,13 +315,13 @@ def test_the_best_feasible_design_of_all_steps_is_told(bound):
     least = min(reversed(feasible), key=lambda s: s.value)
     last = reread(states[-1])
     assert least.value < last.value
-    found = optimizer.best(last)
+    found = optimizer.best(last, oracle)
     assert found.value == least.value
     assert torch.equal(found.x, least.x)
     assert torch.equal(found.constraints, least.constraints)
     assert f"step {least.iteration}" in found.reason
     assert found.figures == least.figures
-    assert optimizer.best(least) is least
+    assert optimizer.best(least, oracle) is least
 
 
 def test_a_design_that_is_not_feasible_does_not_hide_a_better_one():
@@ -336,7 +336,7 @@ def test_a_design_that_is_not_feasible_does_not_hide_a_better_one():
     left = State(below, *ends, oracle.value_and_grad(below), 1, memory=state.memory)
     left = optimizer.judged(left, state, oracle)
     assert left.figures["violation"] > optimizer.constraint_tolerance
-    assert optimizer.best(left) is left  # cheaper than the last feasible one
+    assert optimizer.best(left, oracle) is left  # cheaper than the last feasible one
 
 
 @pytest.mark.parametrize("first", [False, True])

@@ -64,6 +64,7 @@ def test_a_lower_limit_than_the_steps_taken_takes_none(kind, tmp_path) -> None:
         assert less.iterations == 4
         assert not less.converged
         assert f"max_iterations = {limit}" in less.reason
+        assert "is left to gain" in less.reason
         assert "had taken 4 steps" in less.reason
         assert less.history["iteration"] == list(range(5))
     again = whole.solve(resume=tmp_path / "run")

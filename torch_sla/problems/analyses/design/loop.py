@@ -11,7 +11,7 @@ import torch
 from torch_sla.errors import ArgumentError, SpecError
 from torch_sla.problems.analyses.design.history import History
 from torch_sla.problems.analyses.design.solution import DesignSolution
-from torch_sla.problems.design.optimizers.base import GROWING, SINCE, State
+from torch_sla.problems.design.optimizers.state import GROWING, SINCE, State
 from torch_sla.problems.identity import fingerprint, run_identity
 from torch_sla.problems.progress import Reporter
 from torch_sla.problems.specs.hashing import spec_hash
@@ -193,7 +193,7 @@ class _Run:
             state = replace(state, reason="")
         elif taken >= most and not state.done:
             why = f"{LIMIT} = {most}, and the run that goes on had taken {taken} steps"
-            state = replace(state, reason=why)
+            state = replace(state, reason=f"{why}; {state.outlook}")
         return state
 
     def after(self, state: State) -> None:
@@ -274,7 +274,7 @@ class _Run:
         if (
             not self.oracle.forward.depends
         ):  # else values of steps are as accurate as they needed to be
-            state = self.optimizer.best(state)
+            state = self.optimizer.best(state, self.oracle)
         state = replace(state, evaluation=self.oracle.declared(state.evaluation))
         violated = self.oracle.violated(state.x, state.evaluation)
         if violated > self.optimizer.constraint_tolerance:

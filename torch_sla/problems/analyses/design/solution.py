@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch_sla.problems.analyses.design.history import History
     from torch_sla.problems.analyses.design.model import Design
-    from torch_sla.problems.design.optimizers.base import State
+    from torch_sla.problems.design.optimizers.state import State
 
 __all__ = ["DesignSolution"]
 
@@ -32,10 +32,10 @@ class DesignSolution(Named):
     solution
         The forward solution at the design; of several problems, solutions by name.
     converged, reason
-        Whether a tolerance was met, and why the search ended. The tolerance may be one of a library's routine, which
-        leaves more to gain than ``gradient_tolerance``; the reason tells how much.
+        Whether a tolerance was met, and why the search ended. The tolerance may be one of steps, of values or of a
+        library's routine, which leaves more to gain than ``gradient_tolerance``; the reason tells how much.
     objective
-        The least value found.
+        Its value at the design.
     iterations
         Steps taken.
     unknowns

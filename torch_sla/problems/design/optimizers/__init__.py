@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch_sla.problems.design.optimizers.base import Optimizer, State
+from torch_sla.problems.design.optimizers.base import Optimizer
 from torch_sla.problems.design.optimizers.function import FunctionOracle, Quantities
 from torch_sla.problems.design.optimizers.gauss_newton import GaussNewton, LevenbergMarquardt
 from torch_sla.problems.design.optimizers.lbfgs import LBFGS
@@ -11,6 +11,7 @@ from torch_sla.problems.design.optimizers.newton_cg import NewtonCG
 from torch_sla.problems.design.optimizers.optimality_criteria import OptimalityCriteria
 from torch_sla.problems.design.optimizers.oracle import Evaluation, Oracle, RejectedPoint
 from torch_sla.problems.design.optimizers.scipy import Scipy
+from torch_sla.problems.design.optimizers.state import State
 from torch_sla.problems.design.optimizers.torch_optim import Adam, TorchOptim
 
 __all__ = [

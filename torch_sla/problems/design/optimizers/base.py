@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -26,135 +26,20 @@ from torch_sla.problems.design.optimizers.optimality import (
     gap,
     multipliers,
     ranges,
-    reaches,
     violation,
 )
 from torch_sla.problems.design.optimizers.oracle import Evaluation
+from torch_sla.problems.design.optimizers.state import SLOPES, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from torch_sla.problems.design.optimizers.oracle import Oracle
+    from torch_sla.problems.design.optimizers.state import Memory
 
-__all__ = ["GROWING", "NOTHING", "SINCE", "Optimizer", "State"]
+__all__ = ["Optimizer"]
 
-NOTHING = 1e-4
-
-GROWING = "log."
-"""How the names of memory begin that is only ever added to: a checkpoint writes what is new of it."""
-
-SINCE = "since"
-"""Memory with the iteration after which such memory begins; what was added before is not needed any more."""
-
-_SLOPES = ("gradient", "constraints", "jacobian")
-
-_ALWAYS = ("lengths", "slope")
-"""Memory of every method."""
-
-_BEST, _KEPT = "best", ("x", *_SLOPES)
-
-Memory = dict[str, Tensor | float | int | str | bool]
-"""What a method remembers: flat, so that it can be written as it is."""
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """Where an optimizer is: all that it needs to go on.
-
-    Parameters
-    ----------
-    x
-        The design ``[n]``.
-    lower, upper
-        Bounds ``[n]``; infinite where there are none.
-    evaluation
-        What is known at ``x``.
-    iteration
-        Steps taken.
-    converged
-        Whether a tolerance was met.
-    reason
-        Why it stopped; empty while it goes on.
-    figures
-        Numbers of this iteration for the history, such as ``optimality`` and ``violation``.
-    memory
-        What the method remembers.
-    """
-
-    x: Tensor
-    lower: Tensor
-    upper: Tensor
-    evaluation: Evaluation
-    iteration: int = 0
-    converged: bool = False
-    reason: str = ""
-    figures: dict[str, float] = field(default_factory=dict)
-    memory: Memory = field(default_factory=dict)
-
-    @property
-    def done(self) -> bool:
-        """Whether there is nothing left to do, for a good or a bad reason."""
-        return bool(self.reason)
-
-    @property
-    def value(self) -> float:
-        """The objective at ``x``."""
-        return self.evaluation.value
-
-    @property
-    def gradient(self) -> Tensor:
-        """Its gradient ``[n]``."""
-        return self.evaluation.gradient
-
-    @property
-    def constraints(self) -> Tensor:
-        """Values of the constraints ``[m]``."""
-        return self.evaluation.constraints
-
-    @property
-    def lengths(self) -> Tensor:
-        """How far each variable may be expected to go from ``x`` ``[n]``."""
-        return reaches(self.x, self.lower, self.upper, self.tensor("lengths"))
-
-    def tensor(self, name: str) -> Tensor:
-        """Return what the method remembers as a tensor."""
-        kept = self.memory.get(name)
-        if not isinstance(kept, Tensor):
-            raise ArgumentError("the state does not come from this optimizer")
-        return kept
-
-    def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return tensors by name, and a mapping that JSON can hold, for a checkpoint."""
-        at, memory = self.evaluation, self.memory
-        tensors = {"x": self.x, "lower": self.lower, "upper": self.upper}
-        tensors |= {name: getattr(at, name) for name in _SLOPES}
-        tensors |= {f"memory.{n}": kept for n, kept in memory.items() if isinstance(kept, Tensor)}
-        data = {
-            "value": at.value,
-            "iteration": self.iteration,
-            "converged": self.converged,
-            "reason": self.reason,
-            "figures": dict(self.figures),
-            "memory": {n: kept for n, kept in memory.items() if not isinstance(kept, Tensor)},
-        }
-        return tensors, data
-
-    @classmethod
-    def unpack(cls, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> State:
-        """Return the state that `pack` wrote down."""
-        kept = {n.removeprefix("memory."): t for n, t in tensors.items() if n.startswith("memory.")}
-        memory: Memory = {**kept, **data["memory"]}
-        return cls(
-            x=tensors["x"],
-            lower=tensors["lower"],
-            upper=tensors["upper"],
-            evaluation=Evaluation(float(data["value"]), *(tensors[n] for n in _SLOPES)),
-            iteration=int(data["iteration"]),
-            converged=bool(data["converged"]),
-            reason=str(data["reason"]),
-            figures=dict(data["figures"]),
-            memory=memory | {name: memory[name] for name in _ALWAYS},
-        )
+_BEST, _KEPT = "best", ("x", *SLOPES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,22 +121,41 @@ class Optimizer(ABC):
             state = self.step(state, oracle)
             yield state
 
-    def best(self, state: State) -> State:
-        """Return the state at the best feasible design of all steps, where the last one has a higher value.
+    def best(self, state: State, oracle: Oracle) -> State:
+        """Return the state at the best feasible design of all steps, where that is better than the last one.
 
         Methods that model the function may end on a step that went too far. A last design that is lower and not
-        feasible stays: it may lie next to the optimum, from outside, and `figures` tell its violation.
+        feasible stays: it may lie next to the optimum, from outside, and `figures` tell its violation. One that met a
+        tolerance stays unless another is lower by more than the tolerances, and that other one has converged only where
+        no more is left to gain.
         """
         memory = state.memory
         if _BEST not in memory or not float(memory[_BEST]) < state.value:
             return state
         x, *slopes = (state.tensor(f"{_BEST}.{n}") for n in _KEPT)
         at = Evaluation(float(memory[_BEST]), *slopes)
-        step = int(memory[f"{_BEST}.iteration"])
-        reason = f"{state.reason}; step {step} led to the best design"
+        if state.converged and not self._lower(state, at, oracle):
+            return state
         own = f"{_BEST}.figures."
         figures = {n.removeprefix(own): float(v) for n, v in memory.items() if n.startswith(own)}
-        return replace(state, x=x, evaluation=at, figures=figures, reason=reason)
+        found = replace(state, x=x, evaluation=at, figures=figures)
+        # Its lengths may have turned out to be longer since.
+        figures["optimality"] = self.optimality(found, oracle)
+        reason = f"{state.reason}; step {int(memory[f'{_BEST}.iteration'])} led to the best design"
+        converged = state.converged
+        if found.share > self.gradient_tolerance:
+            reason += f", where {found.outlook}"
+            converged &= figures["optimality"] <= state.figures["optimality"]
+        return replace(found, reason=reason, converged=converged)
+
+    def _lower(self, state: State, at: Evaluation, oracle: Oracle) -> bool:
+        """Return whether a value is lower than that of a state by more than the tolerances, of constraints too."""
+        price = multipliers(
+            state.x, state.evaluation, state.lower, state.upper, state.lengths, oracle.equalities
+        )
+        fall = state.value - at.value
+        priced = fall + float(price @ (state.constraints - at.constraints))
+        return min(fall, priced) > max(self.gradient_tolerance, self.value_tolerance) * state.size
 
     # -- for subclasses -------------------------------------------------------------------------
 
@@ -309,19 +213,17 @@ class Optimizer(ABC):
         optimality = self.optimality(state, oracle)
         violated = violation(state.constraints, oracle.equalities)
         figures = {**state.figures, "optimality": optimality, "violation": violated}
+        state = replace(state, figures=figures)
         feasible = violated <= self.constraint_tolerance
-        reason, converged, bounds = "", True, (state.lower, state.upper)
-        slope = float(state.memory["slope"])
-        size = max(abs(state.value), NOTHING * slope)
-        left = optimality * slope
-        if feasible and left <= self.gradient_tolerance * size:
-            lengths = self._farther(state, oracle, size)
+        reason, away, converged, bounds = "", "", True, (state.lower, state.upper)
+        if feasible and state.share <= self.gradient_tolerance:
+            lengths = self._farther(state, oracle)
             if lengths is not None:
-                slope = max(slope, float((state.gradient * lengths).abs().sum()))
+                slope = float((state.gradient * lengths).abs().sum())
+                slope = max(float(state.memory["slope"]), slope)
                 memory: Memory = {**state.memory, "lengths": lengths, "slope": slope}
                 return self.judged(replace(state, memory=memory), before, oracle)
-            share = left / size if size > 0 else 0.0
-            reason = f"what is left to gain, {share:.1e}, is at most gradient_tolerance"
+            reason = f"what is left to gain, {state.share:.1e}, is at most gradient_tolerance"
         elif before is not None:
             away = astray(oracle, state.x, state.value, *bounds, state.tensor("lengths"))
             moved = (state.x - before.x).abs() / state.lengths
@@ -341,9 +243,10 @@ class Optimizer(ABC):
         if state.reason:  # the method itself gave up or finished
             good = converged if reason else state.converged and feasible
             reason, converged = reason or state.reason, good
+        if reason and not away and state.share > self.gradient_tolerance:
+            reason += f"; {state.outlook}"
         return replace(
             state,
-            figures=figures,
             reason=reason,
             converged=bool(reason) and converged,
             memory=self._with_best(state, before, feasible),
@@ -358,7 +261,7 @@ class Optimizer(ABC):
             found = {n: kept for n, kept in before.memory.items() if n.split(".")[0] == _BEST}
         elif before.figures["violation"] <= self.constraint_tolerance:
             at = before.evaluation
-            found = {f"{_BEST}.{name}": getattr(at, name) for name in _SLOPES}
+            found = {f"{_BEST}.{name}": getattr(at, name) for name in SLOPES}
             found |= {f"{_BEST}.x": before.x, _BEST: at.value}
             found |= {f"{_BEST}.iteration": before.iteration}
             found |= {f"{_BEST}.figures.{n}": figure for n, figure in before.figures.items()}
@@ -380,10 +283,10 @@ class Optimizer(ABC):
         idle = float(torch.where(oracle.equalities, 0.0, found * room).sum())
         return (gap(state.x, gradient, state.lower, state.upper, lengths) + idle) / slope
 
-    def _farther(self, state: State, oracle: Oracle, size: float) -> Tensor | None:
+    def _farther(self, state: State, oracle: Oracle) -> Tensor | None:
         """Return longer lengths, where what seems to be a minimum is one of guessed lengths only."""
         lengths, bounds = state.lengths, (state.lower, state.upper)
-        gain = max(self.gradient_tolerance, 100 * oracle.rounding) * size
+        gain = max(self.gradient_tolerance, 100 * oracle.rounding) * state.size
         return farther(oracle, state.x, state.evaluation, *bounds, lengths, gain)
 
     def _at_least(self, name: str, least: float, *, strict: bool = False) -> None:

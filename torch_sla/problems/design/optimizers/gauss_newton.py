@@ -11,8 +11,8 @@ from torch_sla.problems.design.optimizers.trust_region import SecondOrder, Trust
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from torch_sla.problems.design.optimizers.base import Memory, State
     from torch_sla.problems.design.optimizers.oracle import Oracle
+    from torch_sla.problems.design.optimizers.state import Memory, State
 
 __all__ = ["GaussNewton", "LevenbergMarquardt"]
 

@@ -24,13 +24,14 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.problems.design.optimizers.base import GROWING, NOTHING, SINCE, Optimizer, State
+from torch_sla.problems.design.optimizers.base import Optimizer
 from torch_sla.problems.design.optimizers.oracle import Evaluation, Oracle, RejectedPoint
+from torch_sla.problems.design.optimizers.state import GROWING, SINCE, State
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from torch_sla.problems.design.optimizers.base import Memory
+    from torch_sla.problems.design.optimizers.state import Memory
 
 __all__ = ["Client", "Replayed"]
 
@@ -218,20 +219,13 @@ class Replayed(Optimizer):
     def _believed(self, state: State, ended: bool) -> State:
         """Return the state, not converged where only the routine says so and slopes say the contrary.
 
-        The reason tells what the slope leaves to gain, wherever that is more than the tolerance, and where the routine
-        failed, what to do.
+        Where the routine failed, the reason tells what to do.
         """
-        optimality, slope = state.figures["optimality"], float(state.memory["slope"])
-        size = max(abs(state.value), NOTHING * slope)
-        share = optimality * slope / size if size > 0 else 0.0
-        if share <= self.gradient_tolerance:
+        if state.share <= self.gradient_tolerance:
             return state
-        good = state.converged and min(share, optimality) <= DOUBTFUL
-        why = f"{state.reason}; by its slope, {share:.2g} times the objective is left to gain"
-        if not ended:
-            why += (
-                "; see whether check_gradients passes, or go on from this design by another method"
-            )
+        good = state.converged and min(state.share, state.figures["optimality"]) <= DOUBTFUL
+        todo = "see whether check_gradients passes, or go on from this design by another method"
+        why = state.reason if ended else f"{state.reason}; {todo}"
         return replace(state, converged=good, reason=why)
 
 

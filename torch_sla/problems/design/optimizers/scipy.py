@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 
 from torch_sla.errors import ArgumentError
-from torch_sla.problems.design.optimizers.base import NOTHING
 from torch_sla.problems.design.optimizers.optimality import ranges
 from torch_sla.problems.design.optimizers.replay import Client, Replayed
+from torch_sla.problems.design.optimizers.state import NOTHING
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from torch_sla.errors import ArgumentError
-from torch_sla.problems.design.optimizers.base import Optimizer, State
+from torch_sla.problems.design.optimizers.base import Optimizer
 from torch_sla.problems.design.optimizers.oracle import Oracle, RejectedPoint
 
 if TYPE_CHECKING:
-    from torch_sla.problems.design.optimizers.base import Memory
     from torch_sla.problems.design.optimizers.oracle import Evaluation
+    from torch_sla.problems.design.optimizers.state import Memory, State
 
 __all__ = ["Adam", "TorchOptim"]
 

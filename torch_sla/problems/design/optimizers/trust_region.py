@@ -7,15 +7,15 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from torch_sla.problems.design.optimizers.base import Optimizer, State
+from torch_sla.problems.design.optimizers.base import Optimizer
 from torch_sla.problems.design.optimizers.oracle import Oracle, RejectedPoint
 from torch_sla.problems.design.optimizers.quadratic import ModelStep, bounded_step
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from torch_sla.problems.design.optimizers.base import Memory
     from torch_sla.problems.design.optimizers.oracle import Evaluation
+    from torch_sla.problems.design.optimizers.state import Memory, State
 
 __all__ = ["SecondOrder", "TrustRegion"]
 
