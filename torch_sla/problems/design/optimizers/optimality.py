@@ -69,24 +69,25 @@ def reaches(x: Tensor, lower: Tensor, upper: Tensor, lengths: Tensor) -> Tensor:
 def astray(
     oracle: Oracle, x: Tensor, value: float, lower: Tensor, upper: Tensor, lengths: Tensor
 ) -> str:
-    """Return what to do about a variable without bounds that has gone far beyond its length; nothing where none has.
+    """Return what to do about a variable that went far beyond its length towards no bound; nothing where none did.
 
     Examples
     --------
     >>> from torch_sla.problems.design.optimizers import FunctionOracle
     >>> x, far = torch.tensor([1.0, 1e13]), torch.full((2,), torch.inf)
     >>> astray(FunctionOracle(), x, -1e13, -far, far, torch.ones(2))
-    'entry 1 of x went to 1e+13, ... give it bounds or a constraint'
+    'entry 1 of x went to 1e+13, ... give it a bound or a constraint, or start it near its size'
     >>> astray(FunctionOracle(), x, -1e13, -far, far, torch.full((2,), 1e7))
     ''
     """
-    beyond = torch.where(torch.isinf(upper - lower), x.abs() / lengths, 0.0)
+    bound = torch.where(x > 0, upper, lower)
+    beyond = torch.where(torch.isinf(bound), x.abs() / lengths, 0.0)
     if not bool((beyond > _ASTRAY).any()):
         return ""
     entry = int(beyond.argmax())
     return (
         f"{oracle.called(entry)} went to {float(x[entry]):.3g}, far beyond its size at the start, and the objective, "
-        f"{value:.3g} there, still falls: nothing bounds it; give it bounds or a constraint"
+        f"{value:.3g} there, still falls: nothing bounds it; give it a bound or a constraint, or start it near its size"
     )
 
 
