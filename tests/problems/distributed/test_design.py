@@ -11,6 +11,7 @@ import torch_sla as sla
 from tests.helpers.designs import cantilever, conductivity
 from torch_sla import LBFGS, MMA, GaussNewton, NewtonCG, Solver, distribute
 from torch_sla.errors import ArgumentError, RankError, Result, SolveError, SpecError
+from torch_sla.problems.distributed.design import _SharedDesign
 from torch_sla.problems.specs.variable import Effort
 
 if TYPE_CHECKING:
@@ -34,6 +35,28 @@ def test_the_same_search(make: Any) -> None:
     assert parts.objective == pytest.approx(one.objective, rel=1e-8)
     for name, value in one.design.items():
         assert torch.allclose(parts.design[name], value, rtol=1e-7, atol=1e-9)
+
+
+def test_stages_are_lowered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    lower = _SharedDesign.__init__
+
+    def counted(self: Any, spec: Any, *rest: Any) -> None:
+        made.append(spec.optimizer)
+        lower(self, spec, *rest)
+
+    monkeypatch.setattr(_SharedDesign, "__init__", counted)
+    stages = [{"optimizer.max_iterations": 3}]
+    problem = tight(conductivity(LBFGS(max_iterations=2)), stages=stages)
+    parts = distribute(problem, 2)
+    one, found = problem.solve(), parts.solve()
+    assert found.objective == pytest.approx(one.objective, rel=1e-8)
+    assert torch.equal(parts.solve().unknowns, found.unknowns)
+    assert made == [LBFGS(max_iterations=2), LBFGS(max_iterations=3)]
+    late = problem.updated(stages=[{"optimizer": {"type": "newton_cg"}}])
+    with pytest.raises(SpecError, match="derivatives of derivatives") as caught:
+        distribute(late, 2).solve()
+    assert caught.value.path == "stages.0.optimizer"
 
 
 def test_a_run_goes_on_with_another_number_of_parts(tmp_path: Path) -> None:

@@ -106,9 +106,8 @@ class _Run:
     def _enter(self, stage: int) -> None:
         """Take the declaration of a stage; structure that it shares with others is made once."""
         self.stage, self._logged = stage, frozenset()
-        spec = self.whole.spec.staged[stage]
-        self.design = self.whole if stage == 0 else self.whole.like(spec)
-        self.optimizer = spec.optimizer
+        self.design = self.whole if stage == 0 else self.whole.later[stage - 1]
+        self.optimizer = self.design.spec.optimizer
         self.oracle = self.design.oracle(self.given, self.start)
 
     def begin(self) -> State:

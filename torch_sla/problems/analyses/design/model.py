@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from torch_sla.errors import ArgumentError
+from torch_sla.lazy import cached_property
 from torch_sla.problems.analyses.analysis import Analysis, frame_of, inside
 from torch_sla.problems.analyses.design.loop import search
 from torch_sla.problems.analyses.design.oracle import DesignOracle
@@ -83,10 +84,18 @@ class Design(Analysis):
         return evaluate()
 
     def like(self, spec: DesignProblem) -> Design:
-        """Return another stage of the search, lowered; errors are those of the stage."""
-        with inside("stages"):
-            found: Any = spec.compile()
+        """Return another stage of the search, lowered."""
+        found: Any = spec.compile()
         return cast("Design", found)
+
+    @cached_property
+    def later(self) -> list[Design]:
+        """The stages after the first, lowered; errors are those of the stage."""
+        found = []
+        for i, stage in enumerate(self.spec.staged[1:]):
+            with inside(f"stages.{i}"):
+                found.append(self.like(stage))
+        return found
 
     @property
     def varied(self) -> list[str]:
@@ -110,8 +119,7 @@ class Design(Analysis):
     def check_methods(self, given: Mapping[str, Any], start: Mapping[str, Tensor]) -> None:
         """Check that the method of every stage can do what is declared."""
         self.oracle(given, start).check()
-        for i, stage in enumerate(self.spec.staged[1:]):
-            design = self.like(stage)
+        for i, design in enumerate(self.later):
             with inside(f"stages.{i}"):
                 design.oracle(given, start).check()
 
