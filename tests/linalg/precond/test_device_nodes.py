@@ -16,6 +16,7 @@ from torch_sla.linalg.methods.outcome import KrylovOptions
 from torch_sla.linalg.precond.multigrid import AMG, Hierarchy, rigid_body_modes
 from torch_sla.linalg.precond.multigrid.device.aggregation import DeviceAggregation
 from torch_sla.linalg.precond.multigrid.device.blocks import grouped
+from torch_sla.linalg.precond.multigrid.device.nodes import inverse_blocks
 from torch_sla.linalg.precond.multigrid.device.smoothers import Smoother, make_smoother
 
 TOLERANCE = KrylovOptions(rtol=1e-8, maxiter=100)
@@ -134,6 +135,49 @@ def test_transfers_are_smoothed_by_blocks(strength: float) -> None:
     wanted = T - 4 / (3 * radius) * inverse @ S @ T
     found = sp.csr_array((P.values, P.ccol, P.crow), (P.n_rows, P.n_cols)).toarray()
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)  # the factor is of float32
+
+
+def test_stiff_blocks_in_single_precision_are_least_squares() -> None:
+    """Single precision tells these rows apart, the squares of its numbers in single precision do not."""
+    single = sp.csr_array(coupled("0.99999")[:60, :60].astype(np.float32))
+    D = single.toarray().astype(float)
+    smoother, _ = smoother_of(single, "spai0", 2)
+    for node, found in enumerate(smoother.weight.numpy()):
+        here = slice(2 * node, 2 * node + 2)
+        block = np.linalg.lstsq(D[here].T, np.eye(60)[:, here], rcond=None)[0].T
+        np.testing.assert_allclose(found, (block + block.T) / 2, rtol=1e-5)
+
+
+def test_transfers_of_stiff_nodes_in_single_precision_are_smoothed() -> None:
+    """With one block in all nodes ``D⁻¹ A`` knows nothing of it."""
+    single, n = sp.csr_array(coupled("0.99999").astype(np.float32)), 576
+    pattern, values = split(single)
+    options = AMG(dtype="float64", coarse_size=8, block=2, max_levels=2)
+    hierarchy = DeviceAggregation(pattern, values, options, None)
+    kept, P = hierarchy._kept[0], hierarchy._forward.stages[0].P
+    assert P is not None
+    L = poisson(24, 24).toarray()
+    T = (kept.group.numpy()[:, None] == np.arange(kept.count)).astype(float)
+    _, radius = smoother_of(single, "chebyshev", 2)
+    wanted = T - 4 / (3 * radius) * (L @ T) / L[0, 0]
+    found = sp.csr_array((P.values, P.ccol, P.crow), (P.n_rows, P.n_cols)).toarray()
+    found = found.reshape(n, 2, -1, 2)
+    np.testing.assert_allclose(found[:, 0, :, 0], wanted, atol=0.05)
+    np.testing.assert_allclose(found[:, 1, :, 1], wanted, atol=0.05)
+
+
+def test_rounding_of_the_matrix_is_not_inverted() -> None:
+    """Springs along one direction each, in single precision under levels in double precision."""
+    springs = turned_springs(40, 1.0)
+    pattern, values = split(springs)
+    nodes = grouped(pattern.crow, pattern.ccol, values.float(), 2)
+    assert not inverse_blocks(nodes, torch.float64)[1]
+    M, _ = inverse_blocks(nodes, torch.float64, singular=True)
+    M = M.numpy()
+    D = springs.toarray().reshape(40, 2, 40, 2)[range(40), :, range(40)]
+    np.testing.assert_allclose(D @ M @ D, D, atol=1e-5)
+    size = np.linalg.norm(M, axis=(1, 2))
+    np.testing.assert_allclose(np.linalg.det(M) / size**2, 0.0, atol=1e-6)  # of rank one
 
 
 @pytest.mark.parametrize("smoother", ["chebyshev", "jacobi", "spai0"])

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from torch_sla.linalg.precond.multigrid.device.blocks import BlockRows
 
-__all__ = ["inverse_blocks", "least_squares_blocks"]
+__all__ = ["inverse_blocks", "inverted", "least_squares_blocks"]
 
-_SINGULAR = 100.0  # roundings of the levels, below which a part of a block is none
+_SINGULAR = 100.0  # roundings, below which a part of a block is none
 _EVEN = 4096.0  # roundings, up to which a block is symmetric but for them
 
 
@@ -34,7 +34,7 @@ def inverse_blocks(
     nodes
         Square.
     dtype
-        Of the levels: blocks that are singular but for its rounding are singular.
+        Of the levels: blocks that are singular but for its rounding, or that of the matrix, are singular.
     singular
         Whether some are known to be; those get pseudo-inverses, and the host waits to know which.
 
@@ -56,20 +56,34 @@ def inverse_blocks(
     >>> inverse_blocks(nodes, torch.float32, singular=True)[0].tolist()
     [[[0.0625, 0.0625], [0.0625, 0.0625]]]
     """
-    D, eps = diagonal_blocks(nodes).double(), torch.finfo(dtype).eps
-    scale = unit_scale(D)
-    scaled = D * scale
-    M, failed = torch.linalg.inv_ex(scaled)
-    sound = (failed == 0) & (M.flatten(1).abs().amax(1) * (D.shape[1] * eps) < 1)
-    M = M * scale
+    D = diagonal_blocks(nodes).double()
+    own = torch.finfo(nodes.values.dtype).eps
+    eps = max(own, torch.finfo(dtype).eps)
+    M, sound = inverted(D, eps)
     if singular:
         which = (~sound).nonzero().squeeze(1)
         M[which] = pseudo_inverse(D[which], _SINGULAR * eps)
     # Blocks of coarse levels are symmetric but for rounding; with blocks that are so without, the cycle is its adjoint.
-    gap = (scaled - scaled.mT).flatten(1).abs().amax(1)
-    even = gap <= _EVEN * torch.finfo(nodes.values.dtype).eps
+    gap = ((D - D.mT) * unit_scale(D)).flatten(1).abs().amax(1)
+    even = gap <= _EVEN * own
     M = torch.where(even[:, None, None], (M + M.mT) / 2, M)
     return M.to(dtype).contiguous(), sound.all()
+
+
+def inverted(D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Invert blocks ``[n, b, b]`` of double precision under symmetric scaling by their diagonals.
+
+    Returns
+    -------
+    Tensor
+        ``[n, b, b]``, anything where a block is singular.
+    Tensor
+        ``[n]``: which are not, but for a rounding `eps`.
+    """
+    scale = unit_scale(D)
+    M, failed = torch.linalg.inv_ex(D * scale)
+    sound = (failed == 0) & (M.flatten(1).abs().amax(1) * (D.shape[1] * eps) < 1)
+    return M * scale, sound
 
 
 def least_squares_blocks(nodes: BlockRows, dtype: torch.dtype, *, symmetric: bool) -> Tensor:
@@ -79,13 +93,16 @@ def least_squares_blocks(nodes: BlockRows, dtype: torch.dtype, *, symmetric: boo
     """
     edge = nodes.values.shape[1]
     D = diagonal_blocks(nodes).double()
-    S = row_sums(nodes.crow, nodes.values @ nodes.values.mT, nodes.longest).double()
+    blocks = nodes.values.double()
+    S = row_sums(nodes.crow, blocks @ blocks.mT, nodes.longest)
     square = S.diagonal(dim1=1, dim2=2)
     scale = torch.where(square > 0, square, 1.0).rsqrt().unsqueeze(2)
     L, failed = torch.linalg.cholesky_ex(S * scale * scale.mT)
-    # The squares of a row forget what is smaller than the root of the rounding.
+    # Pivots are squares: they forget what is smaller than the root of their rounding. Below the square of that of the
+    # matrix they are rounding as well.
     pivot = L.diagonal(dim1=1, dim2=2).square().amin(1)
-    sound = (failed == 0) & (pivot > edge * torch.finfo(nodes.values.dtype).eps)
+    least = max(edge * torch.finfo(S.dtype).eps, (edge * torch.finfo(nodes.values.dtype).eps) ** 2)
+    sound = (failed == 0) & (pivot > least)
     M = (scale * torch.cholesky_solve(scale * D, L)).mT
     M = (M + M.mT) / 2 if symmetric else M
     own = D.diagonal(dim1=1, dim2=2) * scale.squeeze(2).square()

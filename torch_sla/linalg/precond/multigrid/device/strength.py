@@ -25,7 +25,7 @@ from torch_sla.linalg.precond.multigrid.device.blocks import (
     multiply,
     unit_scale,
 )
-from torch_sla.linalg.precond.multigrid.device.coarse import SINGULAR
+from torch_sla.linalg.precond.multigrid.device.nodes import inverted
 from torch_sla.linalg.precond.multigrid.device.tied import TIED
 
 if TYPE_CHECKING:
@@ -208,9 +208,8 @@ def _divisors(filtered: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     left = (filtered - _KEPT_DIAGONAL * own) * scale
     _, failed = torch.linalg.cholesky_ex(left + left.mT)
     filtered = torch.where((failed == 0)[:, None, None], filtered, own)
-    inverse, failed = torch.linalg.inv_ex(filtered * scale)
-    sound = (failed == 0) & (inverse.flatten(1).abs().amax(1) * SINGULAR[own.dtype] < 1)
-    return filtered, torch.where(sound[:, None, None], inverse * scale, 0.0)
+    inverse, sound = inverted(filtered.double(), torch.finfo(own.dtype).eps)
+    return filtered, torch.where(sound[:, None, None], inverse, 0.0).to(own.dtype)
 
 
 def refuse_holes(A: BlockRows) -> None:
