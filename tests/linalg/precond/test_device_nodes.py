@@ -180,6 +180,18 @@ def test_rounding_of_the_matrix_is_not_inverted() -> None:
     np.testing.assert_allclose(np.linalg.det(M) / size**2, 0.0, atol=1e-6)  # of rank one
 
 
+@pytest.mark.parametrize("strength", [0.08, 0.6])
+def test_the_cycle_of_the_negative_matrix_is_the_negative_one(strength: float) -> None:
+    stretched = sp.kron(poisson(9, 8, weights=(1.0, 3.0)), [[1.0, 0.9], [0.9, 1.0]])
+    pattern, values = split(sp.csr_array(stretched + turned_springs(72, 10.0)))
+    options = AMG(dtype="float64", coarse_size=8, strength=strength, block=2)
+    B, other = (
+        DeviceAggregation(pattern, v, options, None).apply(torch.eye(144, dtype=torch.float64))
+        for v in (values, -values)
+    )
+    torch.testing.assert_close(other, -B, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("smoother", ["chebyshev", "jacobi", "spai0"])
 def test_the_cycle_is_symmetric_and_its_own_adjoint(smoother: str) -> None:
     A, points = elastic((4, 3, 3))

@@ -205,7 +205,8 @@ def _divisors(filtered: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
         filtered = torch.where(usable, filtered, own)
         return filtered, torch.where(filtered != 0, 1.0 / filtered, 0.0)
     scale = unit_scale(own)
-    left = (filtered - _KEPT_DIAGONAL * own) * scale
+    sign = own.diagonal(dim1=1, dim2=2).sum(1).sign()[:, None, None]
+    left = sign * (filtered - _KEPT_DIAGONAL * own) * scale
     _, failed = torch.linalg.cholesky_ex(left + left.mT)
     filtered = torch.where((failed == 0)[:, None, None], filtered, own)
     inverse, sound = inverted(filtered.double(), torch.finfo(own.dtype).eps)
