@@ -52,8 +52,8 @@ def everywhere(
     Raises
     ------
     ArgumentError, GradientError, SolveError, RankError
-        On every process that could do its part, with what the first one that could not says; a `RankError` where it was
-        none of the others there.
+        On every process the same kind, that of the first one that could not do its part, with what that one says, or,
+        where it is its own kind, the process itself; a `RankError` where it was none of the others there.
 
     Examples
     --------
@@ -75,21 +75,25 @@ def everywhere(
     anywhere, *found = comm.reduce(message, "max").tolist()
     if not anywhere:
         return answer, found
-    text = "" if failed is None else f"{comm.rank} {_said(failed)}"[:_LONGEST]
+    text = "" if failed is None else f"{comm.rank} {_kind(failed)} {_said(failed)}"[:_LONGEST]
     letters = torch.tensor(list(text.encode()), dtype=torch.uint8, device=device)
     texts = [bytes(t.tolist()).decode(errors="replace") for t in comm.gather(letters)]
-    if failed is not None:
-        raise failed
     rank, kind, why = next(t for t in texts if t).split(" ", 2)
+    if failed is not None and _kind(failed) == kind:
+        raise failed
     raise _repeated(kind, f"process {rank} cannot do its part: {why}")
 
 
-def _said(failed: Exception) -> str:
-    """Return the kind of a failure, and what it says."""
+def _kind(failed: Exception) -> str:
+    """Name the kind of a failure."""
     if isinstance(failed, SolveError):
-        return f"{failed.result.name} {failed.detail}"
-    kind = next((kind for kind in _KINDS if isinstance(failed, kind)), RankError)
-    return f"{kind.__name__} {failed}"
+        return failed.result.name
+    return next((kind for kind in _KINDS if isinstance(failed, kind)), RankError).__name__
+
+
+def _said(failed: Exception) -> str:
+    """Return what a failure says, without what is added to its result once more."""
+    return failed.detail if isinstance(failed, SolveError) else str(failed)
 
 
 def _repeated(kind: str, message: str) -> TorchSlaError:
