@@ -107,7 +107,7 @@ def test_local_entries_are_told_from_the_whole(ranks: Ranks, how: str) -> None:
         assert torch.equal(found["again"], x)
         torch.testing.assert_close(found["x"], 3 * x**2)
     D = A.partition(3)
-    with pytest.raises(ArgumentError, match=r"the 150 held here, got \[149\]"):
+    with pytest.raises(ArgumentError, match=r"the 150 entries held here, got \[149\]"):
         D.vector(x[1:], local=True)
 
 

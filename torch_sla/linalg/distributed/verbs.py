@@ -72,7 +72,7 @@ def vector(D: DSparseTensor, x: Any, *, local: bool | None = None) -> DVector:
     both = (layout.n, layout.n_held)
     sizes = both if local is None else (both[local],)
     if x.ndim not in (1, 2) or x.shape[0] not in sizes:
-        wanted = f"the {layout.n} entries of the whole", f"the {layout.n_held} held here"
+        wanted = f"the {layout.n} entries of the whole", f"the {layout.n_held} entries held here"
         which = " or ".join(wanted) if local is None else wanted[local]
         raise ArgumentError(f"a vector must have {which}, got {list(x.shape)}")
     if not (_whole(x, layout) if local is None else not local):
