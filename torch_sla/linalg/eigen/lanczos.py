@@ -141,6 +141,7 @@ def lanczos(
     M: tuple[Pattern, Tensor] | None,
     settings: EigenSettings,
     massive: int,
+    known: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return M-orthonormal, ascending pairs: the wanted ones and at least one more.
 
@@ -151,6 +152,8 @@ def lanczos(
     ----------
     massive
         Rows with mass, which are no fewer than the finite eigenvalues.
+    known
+        Vectors to search beside: M-orthonormal ones of an invariant space.
 
     Raises
     ------
@@ -164,9 +167,17 @@ def lanczos(
             f"ARPACK finds up to {max(0, most)} of {n} pairs, got k={k}; use method='dense'"
         )
     search = _Search(pattern, values, M, settings)
+    if known is not None:
+        search.refine()
+
+    def find(many: int, own: Tensor | None) -> Tensor:
+        if known is None:
+            return search.find(many, own)
+        return search.find(many, known if own is None else torch.cat([known, own], 1))
+
     return whole_groups(
         k,
-        search.find,
+        find,
         search.ritz,
         lambda w, many: select(w, settings, many)[0],
         lambda w, V: sizes(pattern, values, M, w, V)[1],
@@ -277,6 +288,20 @@ class _Search:
             self._inverse = solver.raw
         elif M is not None:
             self._mass_inverse = mass_inverse(*M)
+
+    def refine(self) -> None:
+        """Take the rounding of its factor, large beside an eigenvalue at the shift, out of the inverse."""
+        raw = self._inverse
+        if raw is None:
+            return
+
+        def inverse(X: Tensor) -> Tensor:
+            Y = raw(X)
+            for _ in range(2):
+                Y = Y + raw((X - self._a(Y) + self._sigma * self._m(Y)).contiguous())
+            return Y
+
+        self._inverse = inverse
 
     def ritz(self, V: Tensor) -> tuple[Tensor, Tensor]:
         """M-orthonormal, ascending pairs in the span of `V`."""

@@ -31,6 +31,7 @@ from torch_sla.linalg.eigen.operators import (
     product,
     solver_of,
 )
+from torch_sla.linalg.eigen.rank_deficient import deficient_triplets
 from torch_sla.linalg.extremes import shifted
 from torch_sla.linalg.kernels.arguments import instead
 from torch_sla.linalg.sparse.members import stacked
@@ -68,7 +69,7 @@ def svd(
         Number of triplets, at most ``min(M, N)``.
     which
         ``"LM"``: the largest, ``"SM"``: the smallest (of any matrix of up to 2000 rows and columns, and of larger
-        square ones that are not singular).
+        square ones).
     tol, maxiter
         Of the iteration; working precision by default. Where it fails without a limit that was asked for, matrices of
         up to 2000 rows and columns are decomposed.
@@ -215,7 +216,7 @@ class _Triplets(WholeSpace):
     @outside_transforms
     def solve(self, values: Tensor, mass: Tensor | None) -> tuple[Tensor, Tensor]:
         """Find the triplets; ``([k], [M + N, k])``."""
-        del values, mass
+        del mass
         M, N = self._inner.shape
         a = self._values
         adjoint = self._inner.transposed, self._inner.transpose_values(a).conj().resolve_conj()
@@ -239,7 +240,17 @@ class _Triplets(WholeSpace):
             free = moderate and self._maxiter is None
 
             def iterate() -> tuple[Tensor, Tensor, Tensor]:
-                triplets = self._iterated(turned[0], gram or begin())
+                try:
+                    triplets = self._iterated(turned[0], gram or begin())
+                    self._check(*triplets, *pair)
+                    return triplets
+                except SolveError as error:
+                    lost = error.result in (Result.SINGULAR, Result.RESIDUAL)
+                    if free or not lost or self._which != "SM" or 2 * self._k + 4 > M or M != N:
+                        raise
+                triplets = deficient_triplets(
+                    self.pattern, physical(values), pair[0], self._k, self._tol, self._maxiter
+                )
                 self._check(*triplets, *pair)
                 return triplets
 
