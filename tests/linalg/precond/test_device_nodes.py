@@ -9,7 +9,7 @@ import torch
 
 from tests.helpers.grids import rhs
 from tests.helpers.meshed import elastic, poisson, split
-from torch_sla.errors import Result
+from torch_sla.errors import Result, SolveError
 from torch_sla.linalg.kernels import unavailable
 from torch_sla.linalg.kernels.rows import Rows
 from torch_sla.linalg.methods.outcome import KrylovOptions
@@ -190,6 +190,34 @@ def test_the_cycle_of_the_negative_matrix_is_the_negative_one(strength: float) -
         for v in (values, -values)
     )
     torch.testing.assert_close(other, -B, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("every", [2, 14])
+@pytest.mark.parametrize("smoother", ["chebyshev", "spai0"])
+def test_a_node_may_have_an_unknown_without_entries(smoother: str, every: int) -> None:
+    """Iterations are about those of the unknowns that there are."""
+    used = np.arange(1152) % every != 1
+    A = sp.csr_array(coupled("0.95").multiply(used[:, None] & used))
+    A.eliminate_zeros()
+    options = AMG(block=2, coarse_size=50, smoother=smoother)
+    b = rhs(1152) * torch.from_numpy(used)[:, None]
+    pattern, values = split(A)
+    hierarchy = DeviceAggregation(pattern, values, options, None)
+    hierarchy.update(values)
+    out = hierarchy.cg(values, b, options=TOLERANCE)
+    assert out.result is Result.CONVERGED
+    assert out.iterations <= 16
+    wanted = np.linalg.solve(A.toarray()[np.ix_(used, used)], b.numpy()[used])
+    np.testing.assert_allclose(out.x.numpy()[used], wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_a_row_with_entries_and_no_diagonal_is_named() -> None:
+    A = coupled("0.95").tolil()
+    A[8, :] = A[:, 8] = 0.0  # of this one nothing is left
+    A[13, 13] = 0.0
+    pattern, values = split(sp.csr_array(A))
+    with pytest.raises(SolveError, match=r"the diagonal of row 13 is zero"):
+        DeviceAggregation(pattern, values, AMG(block=2), None)
 
 
 @pytest.mark.parametrize("smoother", ["chebyshev", "jacobi", "spai0"])

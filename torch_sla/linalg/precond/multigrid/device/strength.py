@@ -142,7 +142,7 @@ def couplings(A: BlockRows, theta: float, keep: Tensor | None = None) -> Couplin
     else:
         size = torch.where(off, torch.linalg.vector_norm(A.values.flatten(1), dim=1), 0.0)
     total = row_sums(crow, size.abs())
-    _refuse_holes(own, total)
+    _refuse_holes(A, own, total)
     size = _coarsely(size)
     largest = row_max(crow, size, None, 0.0)
     coupled = total > _DECOUPLED * own_size
@@ -204,12 +204,13 @@ def _divisors(filtered: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
         usable = filtered * own > _KEPT_DIAGONAL * own * own
         filtered = torch.where(usable, filtered, own)
         return filtered, torch.where(filtered != 0, 1.0 / filtered, 0.0)
-    scale = unit_scale(own)
-    sign = own.diagonal(dim1=1, dim2=2).sum(1).sign()[:, None, None]
-    left = sign * (filtered - _KEPT_DIAGONAL * own) * scale
+    d = own.diagonal(dim1=1, dim2=2)
+    scale, empty = unit_scale(own), torch.diag_embed((d == 0).to(own.dtype))
+    sign = d.sum(1).sign()[:, None, None]
+    left = sign * (filtered - _KEPT_DIAGONAL * own) * scale + empty
     _, failed = torch.linalg.cholesky_ex(left + left.mT)
     filtered = torch.where((failed == 0)[:, None, None], filtered, own)
-    inverse, sound = inverted(filtered.double(), torch.finfo(own.dtype).eps)
+    inverse, sound = inverted((filtered + empty).double(), torch.finfo(own.dtype).eps)
     return filtered, torch.where(sound[:, None, None], inverse, 0.0).to(own.dtype)
 
 
@@ -223,14 +224,16 @@ def refuse_holes(A: BlockRows) -> None:
     """
     own, off = diagonal_blocks(A), expand_rows(A.crow, A.ccol.numel()) != A.ccol
     size = torch.linalg.vector_norm(A.values.flatten(1), dim=1)
-    _refuse_holes(own, row_sums(A.crow, torch.where(off, size, 0.0)))
+    _refuse_holes(A, own, row_sums(A.crow, torch.where(off, size, 0.0)))
 
 
-def _refuse_holes(own: Tensor, total: Tensor) -> None:
-    """Every diagonal entry of a row with couplings must be there."""
-    hole = (own.diagonal(dim1=1, dim2=2) == 0).any(1) & (total > 0)
+def _refuse_holes(A: BlockRows, own: Tensor, total: Tensor) -> None:
+    """Every diagonal entry of a row with couplings must be there; a row of a node may be empty beside others."""
+    hole = (own.diagonal(dim1=1, dim2=2) == 0) & (total > 0).unsqueeze(1)
     if bool(hole.any()):
-        _refuse(int(hole.nonzero()[0]))
+        hole &= row_sums(A.crow, A.values.abs().sum(2), A.longest) > 0
+        for row in hole.flatten().nonzero()[:1].flatten().tolist():
+            _refuse(row)
 
 
 def _refuse(row: int) -> NoReturn:
