@@ -25,6 +25,7 @@ from torch_sla.problems.distributed.slabs import refuse_duplicates, refuse_hangi
 from torch_sla.problems.distributed.surroundings import surrounded
 from torch_sla.problems.distributed.together import handed_out, told
 from torch_sla.problems.distributed.window import Window, find_rows
+from torch_sla.problems.lowering.compiled import matching
 from torch_sla.problems.lowering.mesh import (
     build_mesh,
     build_window,
@@ -239,11 +240,9 @@ def _ties(spec: FieldProblem, mesh: Mesh) -> _Ties:
         to = select_facets(mesh, condition.to, f"boundary.{i}.to")
         unknown = unknowns[condition.unknown or next(iter(unknowns))]
         dofs = Dofs(mesh, lagrange(mesh.reference.name, unknown.order))
-        try:
+        with matching(i):
             points.append(partners(places, on, to))
             a, b = partners(dofs, on, to)
-        except MeshError as error:
-            raise SpecError(str(error), path=f"boundary.{i}.to") from None
         _, number = nodes.get(unknown.name, (0, torch.arange(dofs.n_nodes)))
         changed = True
         while changed:  # a corner repeats one that repeats another

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,15 +19,25 @@ from torch_sla.assembly.constraints import (
     periodic,
     prescribe,
 )
-from torch_sla.errors import ArgumentError
+from torch_sla.errors import ArgumentError, MeshError, SpecError
 from torch_sla.lazy import cached_property
 from torch_sla.problems.lowering.cache import structures
 from torch_sla.problems.lowering.numbering import Numbering
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch_sla.assembly.constraints import Constraint
 
-__all__ = ["Compiled", "Selection", "Unknown", "compiled", "contradiction", "structure_key"]
+__all__ = [
+    "Compiled",
+    "Selection",
+    "Unknown",
+    "compiled",
+    "contradiction",
+    "matching",
+    "structure_key",
+]
 
 
 class Unknown(NamedTuple):
@@ -126,14 +137,15 @@ class Compiled:
     def _tied(self) -> tuple[Constraint, int]:
         """The constraint, and how many equations tie unknowns to each other."""
         numbering = self.numbering
-        tied = [(s, s.to) for s in self.selections if s.to is not None]
+        tied = [(i, s, s.to) for i, s in enumerate(self.selections) if s.to is not None]
         if not tied:
             return DirichletConstraint(numbering.pattern, self.constrained), 0
         # Pure Dirichlet works in place; what ties unknowns to each other changes the pattern.
         equations = prescribe(self.constrained)
-        for s, to in tied:
+        for i, s, to in tied:
             first = numbering.ranges[s.unknown].start
-            pairs = periodic(numbering.fields[s.unknown], s.facets, to)
+            with matching(i):
+                pairs = periodic(numbering.fields[s.unknown], s.facets, to)
             equations = equations & pairs.shifted(first)
         ties = equations.count - len(self.constrained)
         return LinearConstraint(numbering.pattern, equations), ties
@@ -199,6 +211,15 @@ class Compiled:
         return Dofs(self.mesh, self.mesh.geometry)
 
 
+@contextmanager
+def matching(i: int) -> Iterator[None]:
+    """Say of which condition two sides do not match."""
+    try:
+        yield
+    except MeshError as error:
+        raise SpecError(str(error).removeprefix("to: "), path=f"boundary.{i}.to") from None
+
+
 def contradiction(gap: float) -> str:
     """Say that values given on periodic sides differ, and by how much."""
     return (
@@ -218,13 +239,15 @@ def compiled(
         dtype and device, part of the hash.
     """
     key = structure_key(mesh, unknowns, selections, numeric)
-    tied = [(s.facets, s.to) for s in selections if s.to is not None]
+    tied = [(i, s.facets, s.to) for i, s in enumerate(selections) if s.to is not None]
     if tied:
         # Which nodes repeat which is told by coordinates, of which one topology may have several.
-        places = Dofs(mesh, mesh.geometry)
-        pairs = torch.cat([torch.cat(partners(places, facets, to)) for facets, to in tied])
+        places, pairs = Dofs(mesh, mesh.geometry), list[Tensor]()
+        for i, facets, to in tied:
+            with matching(i):
+                pairs += partners(places, facets, to)
         key = hashlib.blake2b(
-            key.encode() + pairs.cpu().numpy().tobytes(), digest_size=16
+            key.encode() + torch.cat(pairs).cpu().numpy().tobytes(), digest_size=16
         ).hexdigest()
 
     def make() -> Compiled:
