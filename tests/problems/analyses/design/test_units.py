@@ -271,6 +271,18 @@ def test_a_number_beside_several_terms_is_no_measure_of_them(number: float) -> N
     assert found.objective == pytest.approx((LOADS / best).sum(), rel=1e-5)
 
 
+def test_a_routine_that_ends_at_a_limit_of_its_own_tells_to_raise_it() -> None:
+    """Nothing is wrong with its gradients."""
+    x = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    far = torch.full_like(x, torch.inf)
+    oracle = FunctionOracle(lambda x: Quantities(1.0 + (x**4).sum()))
+    optimizer = Scipy(method="BFGS", options={"maxiter": 2})
+    *_, last = optimizer.iterate(optimizer.start(oracle, x, -far, far), oracle)
+    assert not last.converged
+    assert last.iteration == 2
+    assert "is left to gain; raise maxiter = 2 where that ended it, else see" in last.reason
+
+
 def test_a_routine_that_fails_tells_what_is_left_and_what_to_do() -> None:
     """Its own words, "ABNORMAL: ", are of no use."""
 

@@ -121,6 +121,11 @@ class Replayed(Optimizer):
     def run(self, client: Client, lower: Tensor, upper: Tensor, oracle: Oracle) -> tuple[str, bool]:
         """Run the routine, in a thread; return how it ended, and whether well. Only the client is asked."""
 
+    @property
+    def remedy(self) -> str:
+        """What to do where the routine failed."""
+        return "see whether check_gradients passes, or go on from this design by another method"
+
     def start(self, oracle: Oracle, x: Tensor, lower: Tensor, upper: Tensor) -> State:
         """Return the state at the first point; see `Optimizer.start`. The log of answers is empty."""
         state = super().start(oracle, x, lower, upper)
@@ -224,8 +229,7 @@ class Replayed(Optimizer):
         if state.share <= self.gradient_tolerance:
             return state
         good = state.converged and min(state.share, state.figures["optimality"]) <= DOUBTFUL
-        todo = "see whether check_gradients passes, or go on from this design by another method"
-        why = state.reason if ended else f"{state.reason}; {todo}"
+        why = state.reason if ended else f"{state.reason}; {self.remedy}"
         return replace(state, converged=good, reason=why)
 
 

@@ -24,6 +24,8 @@ CONSTRAINED = ("COBYLA", "COBYQA", "SLSQP", "trust-constr")
 GRADIENTS = ("CG", "BFGS", "Newton-CG", "L-BFGS-B", "TNC", "SLSQP", "trust-constr")
 PRODUCTS = ("Newton-CG", "trust-ncg", "trust-krylov", "trust-constr")
 ONLY_PRODUCTS = ("trust-ncg", "trust-krylov")
+LIMITS = ("maxiter", "maxfev", "maxfun")
+"""Options that end a routine before it has found anything."""
 METHODS = (
     "Nelder-Mead",
     "Powell",
@@ -127,6 +129,13 @@ class Scipy(Replayed):
             **settings,
         )
         return str(found.message), bool(found.success)
+
+    @property
+    def remedy(self) -> str:
+        """What to do where the routine failed, or reached a limit among its options."""
+        told = [f"{name} = {self.options[name]}" for name in LIMITS if name in self.options]
+        first = f"raise {', '.join(told)} where that ended it, else " if told else ""
+        return first + super().remedy
 
     def _options(self) -> dict[str, Any]:
         """Return the options given; the limit on iterations is the loop's."""
