@@ -134,7 +134,7 @@ class Transient(Analysis):
         taken = taking.taken(march.scheme, march.grid, end, state, known=bool(steps))
         report, times, events, records = self._report(march, taking, state, records)
         if report.converged:
-            report.notes += taken.model.cautions([(taken.scene, taken.u.detach())])
+            taken.model.caution([(taken.scene, taken.u.detach())], report.notes)
         return TransientSolution(self, taken, records, events, report, times, steps, state)
 
     def _report(

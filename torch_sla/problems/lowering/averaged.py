@@ -18,10 +18,11 @@ import torch
 
 from torch_sla.assembly.forms.contract import Parts, element_vectors
 from torch_sla.errors import SpecError
+from torch_sla.linalg.checks import ask
 from torch_sla.problems.lowering.sites import BasisSites
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from torch_sla.problems.lowering.model import Model
     from torch_sla.problems.lowering.sites import Sites
 
-__all__ = ["Averages", "is_averaged", "locking", "seen_from"]
+__all__ = ["Averages", "is_averaged", "seen_from", "tell_locking"]
 
 _LOCKS = 50.0
 """Bulk by shear modulus from which on cells lock, that of a Poisson's ratio of 0.49."""
@@ -49,10 +50,10 @@ def is_averaged(model: Model) -> bool:
     return True
 
 
-def locking(
-    model: Model, moduli: Iterable[tuple[Tensor, Tensor]], *, splits: bool = True
-) -> list[str]:
-    """Return what to say of a body that resists the change of volume at points.
+def tell_locking(
+    model: Model, moduli: Sequence[tuple[Tensor, Tensor]], notes: list[str], *, splits: bool = True
+) -> None:
+    """Add to `notes` if a body resists the change of volume at points, and cells lock.
 
     Parameters
     ----------
@@ -61,21 +62,27 @@ def locking(
     splits
         Whether its law can be averaged.
     """
-    ratios = [torch.where(shear > 0, bulk / shear, 0.0).max() for bulk, shear in moduli]
-    ratio = float(torch.stack(ratios).max()) if ratios else 0.0
-    if not ratio > _LOCKS:
-        return []
+
+    def judge(ratios: list[float]) -> None:
+        if max(ratios) > _LOCKS:
+            notes.append(_of_locking(model, max(ratios), splits=splits))
+
+    if moduli:
+        ratios = [torch.where(shear > 0, bulk / shear, 0.0).max() for bulk, shear in moduli]
+        ask(torch.stack(ratios), judge)
+
+
+def _of_locking(model: Model, ratio: float, *, splits: bool) -> str:
     spec: Any = model.spec
     cell = model.mesh.cell
     lost = "a third" if spec.order == 1 else "a tenth"
     law = "" if splits else "a law of J1, J2 and J with "
     low = "order: 2 and " if model.mesh.reference.is_simplex and spec.order == 1 else ""
-    note = (
+    return (
         f"nearly incompressible: the bulk modulus is up to {ratio:.4g} times the shear modulus, and from {_LOCKS:g} "
         f"times on (a Poisson's ratio of 0.49) {cell} cells of order {spec.order} lock: coarse meshes lose {lost} of "
         f"the displacement and more, and pressures oscillate; give {law}{low}dilatation: averaged"
     )
-    return [note]
 
 
 def seen_from(sites: Sites, allowed: CellPolynomials, coefficients: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch_sla.assembly import assemble, weak
 from torch_sla.errors import SpecError
 from torch_sla.lazy import cached_property
 from torch_sla.problems.expression import Ranked
-from torch_sla.problems.lowering.averaged import is_averaged, locking, seen_from
+from torch_sla.problems.lowering.averaged import is_averaged, seen_from, tell_locking
 from torch_sla.problems.lowering.conditions import at_path, positions
 from torch_sla.problems.lowering.material import (
     Material,
@@ -263,10 +263,10 @@ class Elasticity(Model):
         stress = stress if factor is None else factor[..., None, None] * stress
         return assemble(weak.initial_stress, self.dofs, basis=cells.basis, s=stress)
 
-    def cautions(self, seen: Iterable[tuple[Scene, Tensor]]) -> list[str]:
+    def caution(self, seen: Iterable[tuple[Scene, Tensor]], notes: list[str]) -> None:
         """Tell of an isotropic body that locks; a sheet may change its thickness and does not."""
         if self._averaged or self.kind == "plane_stress":
-            return []
+            return
         moduli = []
         for scene, u in seen:
             with torch.no_grad():
@@ -274,7 +274,7 @@ class Elasticity(Model):
             lam, mu = material.lam, material.mu
             if lam is not None and mu is not None:
                 moduli.append((lam + 2.0 / 3.0 * mu, mu))
-        return locking(self, moduli)
+        tell_locking(self, moduli, notes)
 
     # -- outputs --------------------------------------------------------------------------------
 

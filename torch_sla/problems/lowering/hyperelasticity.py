@@ -17,7 +17,7 @@ from torch_sla.lazy import cached_property
 from torch_sla.linalg.adjoint.saving import is_followed
 from torch_sla.problems.expression import Expression, Ranked
 from torch_sla.problems.expression.functions import determinant
-from torch_sla.problems.lowering.averaged import Averages, is_averaged, locking, seen_from
+from torch_sla.problems.lowering.averaged import Averages, is_averaged, seen_from, tell_locking
 from torch_sla.problems.lowering.bounds import require_within
 from torch_sla.problems.lowering.model import Model
 from torch_sla.problems.lowering.motions import unstopped
@@ -241,12 +241,11 @@ class Hyperelasticity(Model):
         found = averages.coefficients(scene.cells(sites.solution))
         return [seen_from(sites, averages.allowed, c) for c in found]
 
-    def cautions(self, seen: Iterable[tuple[Scene, Tensor]]) -> list[str]:
+    def caution(self, seen: Iterable[tuple[Scene, Tensor]], notes: list[str]) -> None:
         """Tell of a body that locks, by the curvature of its energy where it is undeformed."""
-        if self._averaged:
-            return []
-        moduli = (self._moduli(scene, u) for scene, u in seen)
-        return locking(self, moduli, splits=self.spec.splits)
+        if not self._averaged:
+            moduli = [self._moduli(scene, u) for scene, u in seen]
+            tell_locking(self, moduli, notes, splits=self.spec.splits)
 
     def _moduli(self, scene: Scene, u: Tensor) -> tuple[Tensor, Tensor]:
         """Return the bulk and the shear modulus at small strains ``[*batch, n|1, q|1]``."""

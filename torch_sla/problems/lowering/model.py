@@ -158,7 +158,7 @@ class Model(Physics):
     ) -> Solution:
         if report.converged:
             each = zip(shapes.scenes, shapes.apart(taken.u.detach(), 1), strict=True)
-            report.notes += self.cautions(each)
+            self.caution(each, report.notes)
         taken.forget()
         if not info:
             report.history.clear()

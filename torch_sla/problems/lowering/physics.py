@@ -142,16 +142,17 @@ class Physics(Frame, ABC):
         """Assemble what multiplies rates of u: the mass, tested as the rest of the residual is ``[*batch, nnz]``."""
         return self.mass(scene)
 
-    def cautions(self, seen: Iterable[tuple[Scene, Tensor]]) -> list[str]:
-        """Return what a report says of a solution that is what was asked for, and may be far from the truth.
+    def caution(self, seen: Iterable[tuple[Scene, Tensor]], notes: list[str]) -> None:
+        """Add to the notes of a report if a solution is what was asked for, and may be far from the truth.
 
         Parameters
         ----------
         seen
             The values and the solution ``[*batch, n]`` on each mesh.
+        notes
+            Lengthened once numbers of a device have been read, with others (`ask`).
         """
-        del seen
-        return []
+        del seen, notes
 
     def counted_from(self, scene: Scene) -> Tensor | None:
         """Return the eigenvalue that `matrix` holds already, times the mass ``[*batch]``; None for 0."""
