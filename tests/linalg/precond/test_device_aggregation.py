@@ -305,7 +305,7 @@ def test_new_values_without_a_diagonal_are_refused(block: int) -> None:
     before = hierarchy.apply(r)
     hole = values.clone()
     hole[pattern.diagonal_slots[37].long()] = 0.0
-    with pytest.raises(SolveError, match=f"row {37 // block} is zero") as caught:
+    with pytest.raises(SolveError, match="row 37 is zero") as caught:
         hierarchy.update(hole)
     assert caught.value.result is Result.BREAKDOWN
     assert torch.equal(hierarchy.apply(r), before)

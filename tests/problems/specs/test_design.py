@@ -153,7 +153,7 @@ WRONG = {
         r"unknown field 'max_iteration' \(did you mean 'max_iterations'\?\)",
     ),
     "option value": ({"optimizer": {"type": "mma", "max_iterations": 0}}, r"max_iterations"),
-    "option type": ({"optimizer": {"type": "mma", "max_iterations": "3"}}, r"integer"),
+    "option type": ({"optimizer": {"type": "mma", "max_iterations": "3"}}, r"without quotes"),
     "transform": (
         {"variables": [{"type": "variable", "parameter": "kappa", "transform": ["lgo"]}]},
         r"variables.0.transform.0: unknown transform 'lgo' \(did you mean 'log'\?\)",
@@ -172,7 +172,7 @@ WRONG = {
     ),
     "noise": (
         {"data": {"sensors": {"type": "measured", "values": [1.0, 2.0], "noise": -1.0}}},
-        r"data.sensors.noise: .*greater than 0",
+        r"data.sensors.noise: a standard deviation is positive",
     ),
     "shapes of data": (
         {"data": {"sensors": {"type": "measured", "values": [1.0, 2.0], "imaginary": [1.0]}}},

@@ -119,12 +119,17 @@ def test_wide_bounds_do_not_loosen_a_constraint(bounds) -> None:
 
 
 def test_a_constraint_that_begins_huge_is_judged_where_the_search_ends() -> None:
-    """It holds by 1e-6 of what it was; that is 3e-3 of what it is."""
-    search = {"objective": "mean(k)", "constraints": [lambda s: s["c"] - 0.25], "optimizer": SLSQP}
-    first = rod(variables=[Variable("k", bounds=(1e-5, 5.0), initial=1e-4)], **search).solve()
-    assert float(first.constraints[0]) > 1e-4
-    assert not first.converged
-    assert first.reason.endswith("start again from this design")
+    """Where a search may end early, it holds by 1e-6 of what it was, and not of what it is."""
+    search = {"objective": "mean(k)", "constraints": [lambda s: s["c"] - 0.25]}
+    body = rod(variables=[Variable("k", bounds=(1e-5, 5.0), initial=1e-4)], **search)
+    early = body.updated(optimizer={**SLSQP, "gradient_tolerance": 0.01}).solve()
+    assert float(early.constraints[0]) > 1e-6
+    assert not early.converged
+    assert early.reason.endswith("start again from this design")
+    found = body.updated(optimizer=SLSQP).solve()
+    assert found.converged
+    assert float(found.constraints[0]) < 1e-7
+    assert found.objective == pytest.approx(1.0, rel=1e-6)
 
 
 def test_single_precision_is_not_taken_for_curvature() -> None:
