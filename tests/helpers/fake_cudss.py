@@ -66,6 +66,14 @@ _NUMPY: dict[int, Any] = {
 }
 
 
+def _is_definite(dense: np.ndarray[Any, Any]) -> bool:
+    try:
+        np.linalg.cholesky(dense)
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
 def _view(pointer: int, dtype: Any, count: int) -> np.ndarray[Any, Any]:
     size = np.dtype(dtype).itemsize * count
     return np.frombuffer((ctypes.c_char * size).from_address(pointer), dtype=dtype)
@@ -290,13 +298,9 @@ class FakeCuDSS:
             return
         dense = A.dense()
         d.info = d.pivots = 0
-        if A.kind in (MatrixType.SPD, MatrixType.HPD):
-            for k in range(1, A.n + 1):
-                try:
-                    np.linalg.cholesky(dense[:k, :k])
-                except np.linalg.LinAlgError:
-                    d.info = k
-                    return
+        if A.kind in (MatrixType.SPD, MatrixType.HPD) and not _is_definite(dense):
+            d.info = next(k for k in range(1, A.n + 1) if not _is_definite(dense[:k, :k]))
+            return
         u, s, vh = np.linalg.svd(dense)
         small = s < 1e-13 * s[0] if dense.real.dtype == np.float64 else s < 1e-6 * s[0]
         d.pivots = int(small.sum())
