@@ -127,10 +127,8 @@ def write_mesh(
         raise lacking(error, path, "write") from error
     except OSError:
         raise
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # its writers fail on what they do not know in whatever way they come to
+    except (Exception, SystemExit) as error:
+        # Its writers fail on what they do not know in whatever way they come to.
         detail = said.getvalue().strip() or str(error) or type(error).__name__
         raise MeshError(f"path: meshio cannot write {path}: {detail}") from error
 

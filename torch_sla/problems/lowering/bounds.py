@@ -85,10 +85,7 @@ def _outside(
         owners = None if sites is None else sites.owners
         place = f" at place {n}" if owners is None else f" in cell {int(owners[n])}"
     member = f" of batch member {tuple(index[:site])}" if site else ""
-    most = f"{float(values.flatten()[worst]):.6g}"
-    said = (
-        f"{bound.words} definite; the least eigenvalue is"
-        if found.rank == 2
-        else f"{bound.words}; it is"
-    )
-    return ArgumentError(f"{what} must {said} {most}{place}{member}{remedy}")
+    seen = f"{float(values.flatten()[worst]):.6g}"
+    matrix = found.rank == 2
+    said = f"{bound.words} definite; the least eigenvalue is" if matrix else f"{bound.words}; it is"
+    return ArgumentError(f"{what} must {said} {seen}{place}{member}{remedy}")
